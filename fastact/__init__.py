@@ -1,0 +1,24 @@
+"""Activation functions for NumPy arrays, forward and backward, as `numpy.ufunc` objects.
+
+The functions are `relu`, `leaky_relu`, `sigmoid` and their backward passes; layers over
+them are in `fastact.layers`, and the command ``fastact`` tells what this machine has.
+"""
+
+__version__ = "0.1.0"
+
+try:
+    from fastact import _ufuncs
+except ImportError as error:
+    from importlib.util import find_spec
+
+    if find_spec("fastact._ufuncs") is not None:
+        raise
+    raise ImportError(
+        f"fastact is not built in {__path__[0]!r}. If this is its source tree, build and install "
+        "it with `pip install .` there and start Python in another folder, or build it in place "
+        "with `pip install --editable .`"
+    ) from error
+
+globals().update(_ufuncs.ufuncs)
+
+__all__ = sorted(_ufuncs.ufuncs)

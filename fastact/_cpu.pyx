@@ -1,0 +1,64 @@
+"""Which features the processor and its operating system have.
+
+Compiled with baseline flags only: this module runs on every processor.
+"""
+
+cdef extern from *:
+    """
+    /* setup.py writes the features of `_targets.py` into FASTACT_FEATURES, as in
+       FEATURE(avx2) FEATURE(fma). A check includes that the operating system saves the
+       registers. */
+    #ifndef FASTACT_FEATURES
+    #define FASTACT_FEATURES
+    #endif
+
+    #if defined(_MSC_VER) && defined(_M_X64)
+    #include <windows.h>
+    #include <intrin.h>
+    static int fastact_bit(const char *name)
+    {
+        /* leaf, register, bit: Intel SDM, volume 2A, CPUID */
+        static const struct { const char *name; int leaf, reg, bit; DWORD os; } known[] = {
+            {"fma", 1, 2, 12, 40}, {"avx2", 7, 1, 5, 40},
+            {"avx512f", 7, 1, 16, 41}, {"avx512dq", 7, 1, 17, 41},
+            {"avx512cd", 7, 1, 28, 41}, {"avx512bw", 7, 1, 30, 41},
+            {"avx512vl", 7, 1, 31, 41},
+        };
+        int regs[4];
+        size_t i;
+        for (i = 0; i < sizeof known / sizeof known[0]; i++)
+            if (strcmp(name, known[i].name) == 0) {
+                __cpuidex(regs, known[i].leaf, 0);
+                /* 40, 41: PF_AVX2_ and PF_AVX512F_INSTRUCTIONS_AVAILABLE */
+                return (regs[known[i].reg] >> known[i].bit & 1)
+                    && IsProcessorFeaturePresent(known[i].os);
+            }
+        return 0;
+    }
+    #define FEATURE(name) if (fastact_bit(#name) && !strcmp(wanted, #name)) return 1;
+    #elif defined(__x86_64__)
+    #include <string.h>
+    #define FEATURE(name) if (__builtin_cpu_supports(#name) && !strcmp(wanted, #name)) return 1;
+    #else
+    #define FEATURE(name)
+    #endif
+
+    static int fastact_has(const char *wanted)
+    {
+        (void) wanted;
+        FASTACT_FEATURES
+        return 0;
+    }
+    """
+    bint fastact_has(const char *wanted)
+
+
+def features(names):
+    """Those of the processor features `names` that this machine has, as a frozenset.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Features that stand in the table `fastact._targets.TARGETS`.
+    """
+    return frozenset(name for name in names if fastact_has(name.encode()))

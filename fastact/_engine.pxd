@@ -1,0 +1,24 @@
+"""What the engine offers to the modules above it."""
+
+ctypedef void (*convert_t)(void *source, void *target, Py_ssize_t n) noexcept nogil
+
+cdef struct Kernel:
+    # One operation on one type.
+    void *loop                # over contiguous operands of the type computed in
+    void *shared_loop         # the same with the last input a single value, or NULL
+    convert_t load            # from the type of the arrays to the type computed in,
+    convert_t store           # and back; NULL where these are the same
+    int nin
+    Py_ssize_t item           # bytes of an element of the arrays
+    Py_ssize_t block_item     # bytes of an element of the type computed in
+
+cdef enum:
+    MAX_INPUTS = 3
+
+cdef void run(
+    const Kernel *kernel, char **args, Py_ssize_t n, const Py_ssize_t *steps
+) noexcept nogil
+
+cdef int get_threads() noexcept nogil
+
+cdef void store_number(const Kernel *kernel, double value, void *target) noexcept nogil

@@ -1,0 +1,376 @@
+"""The driver of all kernels: blocks, conversions, threads. It knows no activation.
+
+Design
+------
+`run` gets one inner loop of a ufunc, that is, a base address and a step in bytes per
+operand. A kernel takes contiguous operands of the type it computes in. Where all
+operands are that already, `run` calls it once. Any other operand goes through a block
+on the stack, small enough that the blocks of all operands stay in the L1 cache: gathered
+(and converted) before the kernel runs on the block, scattered after.
+
+A large call is split over threads, each with a contiguous share of the elements. As
+every kernel is elementwise, the shares do not change the results.
+
+The floating-point status flags are put back as they were: a kernel raises underflow and
+such on its way, none of which is of interest to the caller.
+"""
+
+import os
+
+cimport cython
+from cython.parallel cimport prange
+from libc.string cimport memcpy
+
+from fastact.activations cimport to_odd_float
+
+cdef extern from *:
+    """
+    #ifdef _OPENMP
+    #include <omp.h>
+    #define FASTACT_OPENMP 1
+    #else
+    #define FASTACT_OPENMP 0
+    #define omp_get_max_threads() 1
+    #endif
+
+    /* The status flags only: neither rounding mode, nor flush-to-zero, nor the
+       exception masks are ever changed. */
+    #if defined(__x86_64__) || defined(_M_X64)
+    #include <xmmintrin.h>
+    typedef unsigned int fastact_flags;
+    static inline fastact_flags fastact_save_flags(void) { return _mm_getcsr(); }
+    static inline void fastact_restore_flags(fastact_flags flags) { _mm_setcsr(flags); }
+    #else
+    #include <fenv.h>
+    typedef fexcept_t fastact_flags;
+    static inline fastact_flags fastact_save_flags(void)
+    {
+        fexcept_t flags;
+        fegetexceptflag(&flags, FE_ALL_EXCEPT);
+        return flags;
+    }
+    static inline void fastact_restore_flags(fastact_flags flags)
+    {
+        fesetexceptflag(&flags, FE_ALL_EXCEPT);
+    }
+    #endif
+
+    /* The compiler knows nothing of the flags: only volatile keeps the conversion between
+       the two functions above. */
+    static inline float fastact_narrow(double value)
+    {
+        volatile double wide = value;
+        volatile float narrow = (float) wide;
+        return narrow;
+    }
+
+    /* libgomp hangs in a forked child whose parent has run a parallel region. */
+    static int fastact_forked = 0;
+    #if defined(_WIN32)
+    static int fastact_watch_fork(void) { return 0; }
+    #else
+    #include <pthread.h>
+    static void fastact_after_fork(void) { fastact_forked = 1; }
+    static int fastact_watch_fork(void) { return pthread_atfork(NULL, NULL, fastact_after_fork); }
+    #endif
+
+    #if defined(__clang__)
+    #define FASTACT_COMPILER "clang " __clang_version__
+    #elif defined(__GNUC__)
+    #define FASTACT_COMPILER "gcc " __VERSION__
+    #elif defined(_MSC_VER)
+    #define FASTACT_COMPILER "MSVC"
+    #else
+    #define FASTACT_COMPILER "unknown"
+    #endif
+    """
+    const bint OPENMP "FASTACT_OPENMP"
+    const char *COMPILER "FASTACT_COMPILER"
+    ctypedef unsigned int fastact_flags
+    fastact_flags save_flags "fastact_save_flags"() noexcept nogil
+    void restore_flags "fastact_restore_flags"(fastact_flags flags) noexcept nogil
+    float narrow "fastact_narrow"(double value) noexcept nogil
+    int forked "fastact_forked"
+    int watch_fork "fastact_watch_fork"()
+    int omp_get_max_threads() noexcept nogil
+
+ctypedef void (*unary_t)(void *a, void *out, Py_ssize_t n) noexcept nogil
+ctypedef void (*binary_t)(void *a, void *b, void *out, Py_ssize_t n) noexcept nogil
+ctypedef void (*ternary_t)(void *a, void *b, void *c, void *out, Py_ssize_t n) noexcept nogil
+
+cdef enum:
+    # Bytes of a block. Four operands and the conversion buffer: 20 KiB, within the 32 KiB
+    # of the smallest L1 cache in use.
+    BLOCK = 4096
+    # Elements that a thread is worth starting for. A parallel region costs some 5 us,
+    # as much as relu takes for 32 Ki elements in cache.
+    SHARE = 65536
+
+
+# ------------------------------------------------------------------- threads
+
+cdef int _limit = 1
+
+cdef int get_threads() noexcept nogil:
+    """How many threads a large call may use now.
+
+    OpenMP's own number is asked every time: OMP_NUM_THREADS, the affinity of the
+    process and threadpoolctl all show in it. A forked child computes serially.
+    """
+    if not OPENMP or forked:
+        return 1
+    return max(1, min(_limit, omp_get_max_threads()))
+
+
+def thread_count():
+    """Threads that a large call may use."""
+    return get_threads()
+
+
+def limit_threads(int n):
+    """Use at most `n` threads from now on; returns the limit until now."""
+    global _limit
+    previous = _limit
+    if n < 1:
+        raise ValueError(f"number of threads: {n} given, wanted 1 or more")
+    _limit = n
+    return previous
+
+
+def _default_limit():
+    """FASTACT_NUM_THREADS, or what the control group of this process may use."""
+    asked = os.environ.get("FASTACT_NUM_THREADS")
+    if asked:
+        if not asked.isdecimal() or int(asked) < 1:
+            raise ImportError(f"FASTACT_NUM_THREADS={asked!r}: wanted a number from 1 on")
+        return min(int(asked), 1 << 16)
+    try:
+        with open("/sys/fs/cgroup/cpu.max") as file:
+            quota, period = file.read().split()
+        return max(1, -(-int(quota) // int(period)))
+    except (OSError, ValueError):                    # no control groups, or no quota ("max")
+        return 1 << 16
+
+
+# ------------------------------------------------------------------- numbers
+
+cdef void store_number(const Kernel *kernel, double value, void *target) noexcept nogil:
+    """Writes a double as an element of the arrays of a kernel; raises no status flag."""
+    cdef fastact_flags flags = save_flags()
+    cdef float narrowed
+    if kernel.item == 8:
+        (<double *> target)[0] = value
+    elif kernel.item == 4:
+        (<float *> target)[0] = narrow(value)
+    else:
+        narrowed = narrow(to_odd_float(value))
+        kernel.store(&narrowed, target, 1)
+    restore_flags(flags)
+
+
+# -------------------------------------------------------------------- blocks
+
+cdef inline void gather(
+    char *source, Py_ssize_t step, char *target, Py_ssize_t item, Py_ssize_t n
+) noexcept nogil:
+    """Contiguous copy of n elements that lie `step` bytes apart."""
+    cdef Py_ssize_t i
+    # memcpy of a constant size is one load and one store, at any alignment.
+    if item == 4:
+        for i in range(n):
+            memcpy(target + i * 4, source + i * step, 4)
+    elif item == 8:
+        for i in range(n):
+            memcpy(target + i * 8, source + i * step, 8)
+    elif item == 2:
+        for i in range(n):
+            memcpy(target + i * 2, source + i * step, 2)
+    else:
+        for i in range(n):
+            target[i] = source[i * step]
+
+
+cdef inline void scatter(
+    char *source, char *target, Py_ssize_t step, Py_ssize_t item, Py_ssize_t n
+) noexcept nogil:
+    """The opposite of gather."""
+    cdef Py_ssize_t i
+    if item == 4:
+        for i in range(n):
+            memcpy(target + i * step, source + i * 4, 4)
+    elif item == 8:
+        for i in range(n):
+            memcpy(target + i * step, source + i * 8, 8)
+    elif item == 2:
+        for i in range(n):
+            memcpy(target + i * step, source + i * 2, 2)
+    else:
+        for i in range(n):
+            target[i * step] = source[i]
+
+
+cdef inline void call(void *loop, int nin, char **args, Py_ssize_t n) noexcept nogil:
+    if nin == 1:
+        (<unary_t> loop)(args[0], args[1], n)
+    elif nin == 2:
+        (<binary_t> loop)(args[0], args[1], args[2], n)
+    else:
+        (<ternary_t> loop)(args[0], args[1], args[2], args[3], n)
+
+
+cdef void run_blocks(
+    const Kernel *kernel, char **args, Py_ssize_t n, const Py_ssize_t *steps,
+    void *loop, unsigned int direct
+) noexcept nogil:
+    """Runs `loop` over blocks. Bit i of `direct`: operand i needs no block."""
+    cdef char stack[(MAX_INPUTS + 2) * BLOCK + 63]
+    cdef char *blocks = <char *> ((<size_t> &stack[0] + 63) & ~(<size_t> 63))
+    cdef char *packed = blocks + (MAX_INPUTS + 1) * BLOCK
+    cdef char *now[MAX_INPUTS + 1]
+    cdef Py_ssize_t size = BLOCK // kernel.block_item
+    cdef Py_ssize_t start = 0, count
+    cdef char *source
+    cdef int i, nin = kernel.nin
+    while start < n:
+        count = min(size, n - start)
+        for i in range(nin + 1):
+            if direct >> i & 1:
+                now[i] = args[i] + start * steps[i]
+                continue
+            now[i] = blocks + i * BLOCK
+            if i == nin or (steps[i] == 0 and start > 0):
+                continue                             # the output; a value that is there already
+            source = args[i] + start * steps[i]
+            if kernel.load == NULL:
+                gather(source, steps[i], now[i], kernel.item, count)
+            elif steps[i] == kernel.item:
+                kernel.load(source, now[i], count)
+            else:
+                gather(source, steps[i], packed, kernel.item, count)
+                kernel.load(packed, now[i], count)
+        call(loop, nin, now, count)
+        if not direct >> nin & 1:
+            source = args[nin] + start * steps[nin]
+            if kernel.store == NULL:
+                scatter(now[nin], source, steps[nin], kernel.item, count)
+            elif steps[nin] == kernel.item:
+                kernel.store(now[nin], source, count)
+            else:
+                kernel.store(now[nin], packed, count)
+                scatter(packed, source, steps[nin], kernel.item, count)
+        start += count
+
+
+cdef void run_share(
+    const Kernel *kernel, char **args, Py_ssize_t n, const Py_ssize_t *steps, unsigned int ahead
+) noexcept nogil:
+    """One thread's work. Bit i of `ahead`: input i is to be read before the output is written."""
+    cdef int i, nin = kernel.nin
+    cdef unsigned int direct = 0
+    cdef void *loop = kernel.loop
+    cdef unsigned int last = <unsigned int> 1 << (nin - 1)
+    if kernel.load == NULL:
+        for i in range(nin + 1):
+            if steps[i] == kernel.item or n == 1:
+                direct |= <unsigned int> 1 << i
+        direct &= ~ahead
+    if kernel.shared_loop != NULL and steps[nin - 1] == 0:
+        # The loop reads one value only: where it lies, unless it is to be converted.
+        loop = kernel.shared_loop
+        if kernel.load == NULL:
+            direct |= last
+    if direct == (<unsigned int> 2 << nin) - 1:
+        call(loop, nin, args, n)
+    else:
+        run_blocks(kernel, args, n, steps, loop, direct)
+
+
+@cython.cdivision(True)
+cdef unsigned int overlapping(
+    const Kernel *kernel, char **args, Py_ssize_t n, const Py_ssize_t *steps, bint *sequence
+) noexcept nogil:
+    """Which inputs share memory with other elements of the output, as bits.
+
+    `sequence` tells whether an element may depend on one before it, as in `reduce` and
+    `accumulate` of a ufunc. Otherwise the inputs found are ahead of the output.
+    """
+    cdef int i, nin = kernel.nin
+    cdef Py_ssize_t step = steps[nin], span = (n - 1) * step, between, apart
+    cdef Py_ssize_t size = step if step > 0 else -step
+    cdef char *low = args[nin] + min(0, span)
+    cdef char *high = args[nin] + max(0, span) + kernel.item
+    cdef unsigned int found = 0
+    sequence[0] = n > 1 and step == 0
+    for i in range(nin):
+        if args[i] == args[nin] and steps[i] == step:
+            continue
+        span = (n - 1) * steps[i]
+        if args[i] + min(0, span) >= high or args[i] + max(0, span) + kernel.item <= low:
+            continue
+        if steps[i] != step or step == 0:
+            sequence[0] = n > 1
+            continue
+        between = args[i] - args[nin]
+        apart = between % size
+        apart += size if apart < 0 else 0
+        if apart >= kernel.item and size - apart >= kernel.item:
+            continue                                 # interleaved: columns of one array
+        found |= <unsigned int> 1 << i
+        if apart != 0 or (between > 0) != (step > 0):
+            sequence[0] = n > 1
+    return found
+
+
+cdef void run(
+    const Kernel *kernel, char **args, Py_ssize_t n, const Py_ssize_t *steps
+) noexcept nogil:
+    """Applies a kernel to n elements per operand; outputs come last, as in a ufunc.
+
+    Parameters
+    ----------
+    kernel : pointer to Kernel
+    args : addresses of the operands; operands are aligned
+    n : number of elements
+    steps : bytes from one element to the next, per operand
+    """
+    cdef fastact_flags flags = save_flags()
+    cdef int i, threads = 1, part, nin = kernel.nin
+    cdef bint sequence
+    cdef unsigned int ahead = overlapping(kernel, args, n, steps, &sequence)
+    cdef Py_ssize_t share
+    cdef char *here[MAX_INPUTS + 1]
+    if sequence:
+        for share in range(n):
+            for i in range(nin + 1):
+                here[i] = args[i] + share * steps[i]
+            run_share(kernel, here, 1, steps, 0)
+    else:
+        if n >= 2 * SHARE and not ahead:
+            threads = <int> min(<Py_ssize_t> get_threads(), n // SHARE)
+        if threads == 1:
+            run_share(kernel, args, n, steps, ahead)
+        else:
+            # Whole blocks, so that two threads do not write to one cache line.
+            share = (n // threads + BLOCK) & ~(<Py_ssize_t> BLOCK - 1)
+            for part in prange(threads, num_threads=threads, schedule="static"):
+                run_part(kernel, args, n, steps, part * share, share)
+    restore_flags(flags)
+
+
+cdef void run_part(
+    const Kernel *kernel, char **args, Py_ssize_t n, const Py_ssize_t *steps,
+    Py_ssize_t start, Py_ssize_t share
+) noexcept nogil:
+    cdef char *here[MAX_INPUTS + 1]
+    cdef int i
+    for i in range(kernel.nin + 1):
+        here[i] = args[i] + start * steps[i]
+    if start < n:
+        run_share(kernel, here, min(share, n - start), steps, 0)
+
+
+compiler = COMPILER.decode()
+openmp = bool(OPENMP)
+if watch_fork():
+    raise ImportError("pthread_atfork failed: out of memory")
+_limit = _default_limit()

@@ -1,0 +1,1 @@
+"""The kernels: one extension module per instruction set, all from `kernels.pxi`."""

@@ -1,0 +1,203 @@
+# The contiguous loops and the kernel table. Each of the stubs beside this file
+# includes it, and is compiled with the flags of one instruction set.
+#
+# A loop does nothing but apply a formula of activations.pxd to consecutive
+# elements, so that the compiler vectorises it. The typedefs say `restrict`:
+# without it gcc guards the loop with a test for overlap, and the call in place,
+# out == x, would take the scalar side of it. The engine calls a loop only with
+# operands that do not overlap or are the same from the first element on; in the
+# latter case every element is read before it is written, in any order.
+
+from cpython.pycapsule cimport PyCapsule_New
+from libc.stdint cimport (
+    int8_t, int16_t, int32_t, int64_t,
+    uint8_t, uint16_t, uint32_t, uint64_t,
+)
+
+cimport fastact.activations as formula
+
+cdef extern from *:
+    """
+    #include <stdint.h>
+    typedef float *__restrict fastact_f32;
+    typedef double *__restrict fastact_f64;
+    typedef int8_t *__restrict fastact_i8;
+    typedef int16_t *__restrict fastact_i16;
+    typedef int32_t *__restrict fastact_i32;
+    typedef int64_t *__restrict fastact_i64;
+    typedef uint8_t *__restrict fastact_u8;
+    typedef uint16_t *__restrict fastact_u16;
+    typedef uint32_t *__restrict fastact_u32;
+    typedef uint64_t *__restrict fastact_u64;
+    """
+    ctypedef float *f32 "fastact_f32"
+    ctypedef double *f64 "fastact_f64"
+    ctypedef int8_t *i8 "fastact_i8"
+    ctypedef int16_t *i16 "fastact_i16"
+    ctypedef int32_t *i32 "fastact_i32"
+    ctypedef int64_t *i64 "fastact_i64"
+    ctypedef uint8_t *u8 "fastact_u8"
+    ctypedef uint16_t *u16 "fastact_u16"
+    ctypedef uint32_t *u32 "fastact_u32"
+    ctypedef uint64_t *u64 "fastact_u64"
+
+ctypedef fused real_array:
+    f32
+    f64
+
+ctypedef fused number_array:
+    f32
+    f64
+    i8
+    i16
+    i32
+    i64
+    u8
+    u16
+    u32
+    u64
+
+
+# --------------------------------------------------------------------- loops
+
+cdef void relu(number_array x, number_array out, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        out[i] = formula.relu(x[i])
+
+
+cdef void relu_backward(
+    real_array grad, real_array x, real_array out, Py_ssize_t n
+) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        out[i] = formula.relu_backward(grad[i], x[i])
+
+
+cdef void leaky_relu(
+    real_array x, real_array negative_slope, real_array out, Py_ssize_t n
+) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        out[i] = formula.leaky_relu(x[i], negative_slope[i])
+
+
+cdef void leaky_relu_shared(
+    real_array x, real_array negative_slope, real_array out, Py_ssize_t n
+) noexcept nogil:
+    cdef Py_ssize_t i
+    slope = negative_slope[0]
+    for i in range(n):
+        out[i] = formula.leaky_relu(x[i], slope)
+
+
+cdef void leaky_relu_backward(
+    real_array grad, real_array x, real_array negative_slope, real_array out, Py_ssize_t n
+) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        out[i] = formula.leaky_relu_backward(grad[i], x[i], negative_slope[i])
+
+
+cdef void leaky_relu_backward_shared(
+    real_array grad, real_array x, real_array negative_slope, real_array out, Py_ssize_t n
+) noexcept nogil:
+    cdef Py_ssize_t i
+    slope = negative_slope[0]
+    for i in range(n):
+        out[i] = formula.leaky_relu_backward(grad[i], x[i], slope)
+
+
+cdef void sigmoid(real_array x, real_array out, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        out[i] = formula.sigmoid(x[i])
+
+
+cdef void sigmoid_backward(
+    real_array grad, real_array x, real_array out, Py_ssize_t n
+) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        out[i] = formula.sigmoid_backward(grad[i], x[i])
+
+
+cdef void sigmoid_backward_from_output(
+    real_array grad, real_array y, real_array out, Py_ssize_t n
+) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        out[i] = formula.sigmoid_backward_from_output(grad[i], y[i])
+
+
+# ------------------------------------------------------------------ 16-bit types
+#
+# An operation without a loop of its own for float16 is computed in float32, by its loop
+# `narrow` if there is one.
+
+cdef void load_f16(u16 half, f32 out, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        out[i] = formula.from_half(half[i])
+
+
+cdef void store_f16(f32 x, u16 half, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        half[i] = formula.to_half(x[i])
+
+
+cdef void sigmoid_narrow(f32 x, f32 out, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        out[i] = formula.sigmoid_narrow(x[i])
+
+
+cdef void sigmoid_backward_f16(u16 grad, u16 x, u16 out, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        out[i] = formula.sigmoid_backward_half(grad[i], x[i])
+
+
+# --------------------------------------------------------------------- table
+#
+# <operation>_<type>: the loop over arrays. <operation>_shared_<type>, where there
+# is one: the same with the last operand a single value. load_<type> and
+# store_<type>: to and from float32; <operation>_narrow_f32: the loop between them.
+
+cdef object row(void *loop):
+    return PyCapsule_New(loop, "fastact.kernel", NULL)
+
+
+TABLE = {
+    "relu_f32": row(<void *> relu[f32]),
+    "relu_f64": row(<void *> relu[f64]),
+    "relu_i8": row(<void *> relu[i8]),
+    "relu_i16": row(<void *> relu[i16]),
+    "relu_i32": row(<void *> relu[i32]),
+    "relu_i64": row(<void *> relu[i64]),
+    "relu_u8": row(<void *> relu[u8]),
+    "relu_u16": row(<void *> relu[u16]),
+    "relu_u32": row(<void *> relu[u32]),
+    "relu_u64": row(<void *> relu[u64]),
+    "relu_backward_f32": row(<void *> relu_backward[f32]),
+    "relu_backward_f64": row(<void *> relu_backward[f64]),
+    "leaky_relu_f32": row(<void *> leaky_relu[f32]),
+    "leaky_relu_f64": row(<void *> leaky_relu[f64]),
+    "leaky_relu_shared_f32": row(<void *> leaky_relu_shared[f32]),
+    "leaky_relu_shared_f64": row(<void *> leaky_relu_shared[f64]),
+    "leaky_relu_backward_f32": row(<void *> leaky_relu_backward[f32]),
+    "leaky_relu_backward_f64": row(<void *> leaky_relu_backward[f64]),
+    "leaky_relu_backward_shared_f32": row(<void *> leaky_relu_backward_shared[f32]),
+    "leaky_relu_backward_shared_f64": row(<void *> leaky_relu_backward_shared[f64]),
+    "sigmoid_f32": row(<void *> sigmoid[f32]),
+    "sigmoid_f64": row(<void *> sigmoid[f64]),
+    "sigmoid_narrow_f32": row(<void *> sigmoid_narrow),
+    "sigmoid_backward_f32": row(<void *> sigmoid_backward[f32]),
+    "sigmoid_backward_f64": row(<void *> sigmoid_backward[f64]),
+    "sigmoid_backward_f16": row(<void *> sigmoid_backward_f16),
+    "sigmoid_backward_from_output_f32": row(<void *> sigmoid_backward_from_output[f32]),
+    "sigmoid_backward_from_output_f64": row(<void *> sigmoid_backward_from_output[f64]),
+    "load_f16": row(<void *> load_f16),
+    "store_f16": row(<void *> store_f16),
+}

@@ -1,0 +1,76 @@
+"""The table of instruction sets: build flags and the run-time check derive from it.
+
+A row is a name and the processor features that its kernels are compiled for.
+`setup.py` builds one extension per row, `_cpu.pyx` asks the processor for the
+features, and the best supported row is picked at import.
+"""
+
+import platform
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Target:
+    """One instruction set.
+
+    Attributes
+    ----------
+    name : str
+        The extension module in `fastact._kernels`, and the name in ``FASTACT_ISA``.
+    features : tuple of str
+        What the processor must have, in GCC's names (``-m<feature>``).
+    gcc_flags : tuple of str
+        More flags for gcc and clang.
+    msvc_flags : tuple of str
+        All of the flags for MSVC.
+    """
+
+    name: str
+    features: tuple[str, ...] = ()
+    gcc_flags: tuple[str, ...] = ()
+    msvc_flags: tuple[str, ...] = ()
+
+
+BASELINE = Target("baseline")
+AVX2 = Target("avx2", ("avx2", "fma"), (), ("/arch:AVX2",))
+AVX512 = Target(
+    "avx512",
+    (*AVX2.features, "avx512f", "avx512cd", "avx512vl", "avx512dq", "avx512bw"),
+    # Without it, gcc and clang stay at 32-byte vectors.
+    ("-mprefer-vector-width=512",),
+    ("/arch:AVX512",),
+)
+
+IS_X86_64 = platform.machine().lower() in ("x86_64", "amd64")
+
+# Best first.
+TARGETS = (AVX512, AVX2, BASELINE) if IS_X86_64 else (BASELINE,)
+
+
+def supported(features: frozenset[str]) -> tuple[str, ...]:
+    """Names of the instruction sets that a processor with `features` runs, best first."""
+    return tuple(t.name for t in TARGETS if features.issuperset(t.features))
+
+
+def choose(names: tuple[str, ...], forced: str | None = None) -> str:
+    """Name of the instruction set to use.
+
+    Parameters
+    ----------
+    names : tuple of str
+        The supported ones, best first.
+    forced : str, optional
+        The name that is asked for. Empty counts as none.
+
+    Raises
+    ------
+    ImportError
+        If `forced` is not the name of a supported instruction set.
+    """
+    if not forced:
+        return names[0]
+    if forced not in names:
+        known = forced in [t.name for t in TARGETS]
+        reason = "is not supported by this processor" if known else "is no instruction set"
+        raise ImportError(f"FASTACT_ISA={forced!r} {reason}; choose one of: {', '.join(names)}")
+    return forced

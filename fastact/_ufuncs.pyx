@@ -1,0 +1,389 @@
+"""The kernel table made into `numpy.ufunc` objects, and the fast call.
+
+Design
+------
+An operation is a `numpy.ufunc` whose loops are one function, `ufunc_loop`, that hands
+its operands to the engine. Its `vectorcall` slot, a member of NumPy's public struct, is
+ours: `fast_call` takes the plain case (exact, aligned, contiguous arrays of one type and
+shape) straight to the engine, which spares most of the cost of a small call. All else
+goes on to NumPy's own slot, as if nothing had been there; on the way `general_call`
+supplies the default of the last operand, and words the errors.
+"""
+
+import importlib
+import os
+import sys
+
+cimport numpy as cnp
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from cpython.object cimport PyObject
+from cpython.pycapsule cimport PyCapsule_GetPointer
+from libc.string cimport memset
+
+from fastact._engine cimport MAX_INPUTS, Kernel, convert_t, run, store_number
+
+import numpy as np
+
+from fastact import _cpu, _targets
+from fastact._operations import OPERATIONS
+
+cnp.import_array()
+cnp.import_ufunc()
+
+cdef extern from *:
+    """
+    /* One call of the slot; what Cython makes of an object-returning pointer. */
+    typedef PyObject *(*fastact_call)(PyObject *, PyObject *const *, size_t, PyObject *);
+    /* Of np.broadcast_arrays: "will be read-only some day". NumPy has no public name. */
+    #define FASTACT_WARN_ON_WRITE (1 << 31)
+    """
+    ctypedef object (*call_t "fastact_call")(
+        object self, PyObject *const *args, size_t nargsf, PyObject *kwnames
+    )
+    Py_ssize_t PyVectorcall_NARGS(size_t nargsf)
+    bint PyFloat_CheckExact(PyObject *o)
+    double PyFloat_AS_DOUBLE(PyObject *o)
+    PyObject *PyTuple_GET_ITEM(PyObject *tuple, Py_ssize_t i)
+    Py_ssize_t PyTuple_GET_SIZE(PyObject *tuple)
+    const int WARN_ON_WRITE "FASTACT_WARN_ON_WRITE"
+
+cdef extern from "numpy/ndarrayobject.h":
+    bint PyArray_CheckExact(PyObject *o)
+    ctypedef struct PyArrayObject:
+        pass
+    int PyArray_NDIM(PyArrayObject *a)
+    cnp.npy_intp *PyArray_DIMS(PyArrayObject *a)
+    char *PyArray_BYTES(PyArrayObject *a)
+    int PyArray_TYPE(PyArrayObject *a)
+    int PyArray_FLAGS(PyArrayObject *a)
+    bint PyArray_ISNOTSWAPPED(PyArrayObject *a)
+    cnp.npy_intp PyArray_SIZE(PyArrayObject *a)
+    object PyArray_EMPTY(int nd, cnp.npy_intp *dims, int typenum, int fortran)
+
+cdef extern from "numpy/ufuncobject.h":
+    ctypedef struct PyUFuncObject:
+        void **data
+        call_t vectorcall
+    object PyUFunc_FromFuncAndData(
+        cnp.PyUFuncGenericFunction *functions, void **data, char *types, int ntypes,
+        int nin, int nout, int identity, const char *name, const char *doc, int unused)
+    const int PyUFunc_None
+
+cdef enum:
+    TYPES = 24                    # NumPy's type numbers, up to NPY_HALF
+    MAX_LOOPS = 16
+    # Elements from which the GIL is let go: giving it up and taking it back costs
+    # as much as relu of a thousand elements.
+    RELEASE = 2048
+
+cdef struct Operation:
+    # All that a call needs; its first member is the `data` of the ufunc, so that the
+    # ufunc leads back here.
+    void *data[MAX_LOOPS]
+    cnp.PyUFuncGenericFunction functions[MAX_LOOPS]
+    char types[64]                # MAX_LOOPS * (MAX_INPUTS + 1)
+    Kernel kernels[MAX_LOOPS]
+    Kernel *by_type[TYPES]         # NumPy's type number -> the kernel of that type, or NULL
+    int nin
+    bint has_default
+    double default
+    PyObject *default_name
+    call_t numpy_call
+
+# Keywords in a call are interned, and so is this: they compare by address.
+cdef object OUT = sys.intern("out")
+_kept = []                        # what C pointers point into; ufuncs live as long
+
+
+cdef void ufunc_loop(
+    char **args, const cnp.npy_intp *dimensions, const cnp.npy_intp *steps, void *data
+) noexcept nogil:
+    run(<const Kernel *> data, args, dimensions[0], <const Py_ssize_t *> steps)
+
+
+# ------------------------------------------------------------- the fast call
+
+cdef inline bint same_layout(PyArrayObject *a, PyArrayObject *b) noexcept:
+    """Whether b has the type and the shape of a."""
+    cdef int i, ndim = PyArray_NDIM(a)
+    if PyArray_TYPE(a) != PyArray_TYPE(b) or ndim != PyArray_NDIM(b):
+        return False
+    for i in range(ndim):
+        if PyArray_DIMS(a)[i] != PyArray_DIMS(b)[i]:
+            return False
+    return True
+
+
+cdef inline int plain_flags(PyObject *operand) noexcept:
+    """C_CONTIGUOUS or F_CONTIGUOUS or both, of an exact, aligned, native array; else 0."""
+    cdef PyArrayObject *array = <PyArrayObject *> operand
+    if not PyArray_CheckExact(operand):
+        return 0
+    cdef int flags = PyArray_FLAGS(array)
+    if not flags & cnp.NPY_ARRAY_ALIGNED or not PyArray_ISNOTSWAPPED(array):
+        return 0
+    return flags & (cnp.NPY_ARRAY_C_CONTIGUOUS | cnp.NPY_ARRAY_F_CONTIGUOUS)
+
+
+cdef object fast_call(object self, PyObject *const *args, size_t nargsf, PyObject *kwnames):
+    """The `vectorcall` slot of every ufunc here."""
+    cdef Operation *op = <Operation *> (<PyUFuncObject *> self).data
+    cdef Py_ssize_t given = PyVectorcall_NARGS(nargsf)
+    cdef PyObject *out = NULL
+    cdef PyObject *last = NULL                       # the operand that has a default
+    cdef PyObject *name
+    cdef Py_ssize_t i
+    if kwnames != NULL:
+        for i in range(PyTuple_GET_SIZE(kwnames)):
+            name = PyTuple_GET_ITEM(kwnames, i)
+            if name == <PyObject *> OUT:
+                out = args[given + i]
+            elif name == op.default_name and given == op.nin - 1:
+                last = args[given + i]
+            else:
+                return general_call(self, args, nargsf, kwnames)
+    cdef int arrays = op.nin - op.has_default        # operands that are to be arrays
+    if given == op.nin + 1 and out == NULL:
+        out = args[op.nin]
+    elif given > op.nin or given < arrays:
+        return general_call(self, args, nargsf, kwnames)
+    if op.has_default and given >= op.nin:
+        last = args[op.nin - 1]
+
+    cdef PyArrayObject *first = <PyArrayObject *> args[0]
+    cdef int order = plain_flags(args[0])
+    if not order or PyArray_NDIM(first) == 0 or PyArray_TYPE(first) >= TYPES:
+        return general_call(self, args, nargsf, kwnames)
+    cdef Kernel *kernel = op.by_type[PyArray_TYPE(first)]
+    if kernel == NULL:
+        return general_call(self, args, nargsf, kwnames)
+    cdef char *data[MAX_INPUTS + 1]
+    cdef Py_ssize_t steps[MAX_INPUTS + 1]
+    data[0] = PyArray_BYTES(first)
+    steps[0] = kernel.item
+    for i in range(1, arrays):
+        order &= plain_flags(args[i])
+        if not order or not same_layout(first, <PyArrayObject *> args[i]):
+            return general_call(self, args, nargsf, kwnames)
+        data[i] = PyArray_BYTES(<PyArrayObject *> args[i])
+        steps[i] = kernel.item
+
+    # The last operand as a value of the type of the arrays, or as one more array.
+    cdef double number                               # room for one element of any type
+    if op.has_default:
+        steps[arrays] = 0
+        if last == NULL or PyFloat_CheckExact(last):
+            store_number(kernel, op.default if last == NULL else PyFloat_AS_DOUBLE(last), &number)
+            data[arrays] = <char *> &number
+        else:
+            order &= plain_flags(last)
+            if not order or not same_layout(first, <PyArrayObject *> last):
+                return general_call(self, args, nargsf, kwnames)
+            data[arrays] = PyArray_BYTES(<PyArrayObject *> last)
+            steps[arrays] = kernel.item
+
+    cdef Py_ssize_t n = PyArray_SIZE(first)
+    cdef object result
+    if out == NULL or out == <PyObject *> None:
+        result = PyArray_EMPTY(
+            PyArray_NDIM(first), PyArray_DIMS(first), PyArray_TYPE(first),
+            not order & cnp.NPY_ARRAY_C_CONTIGUOUS)
+    else:
+        order &= plain_flags(out)
+        if (not order or not same_layout(first, <PyArrayObject *> out)
+                or PyArray_FLAGS(<PyArrayObject *> out) & WARN_ON_WRITE
+                or not PyArray_FLAGS(<PyArrayObject *> out) & cnp.NPY_ARRAY_WRITEABLE):
+            return general_call(self, args, nargsf, kwnames)
+        result = <object> out
+    cdef char *target = PyArray_BYTES(<PyArrayObject *> result)
+    for i in range(op.nin):
+        # The same array is welcome; one that only overlaps needs NumPy's copy.
+        if data[i] != target and data[i] < target + n * kernel.item and target < data[i] + n * kernel.item:
+            return general_call(self, args, nargsf, kwnames)
+    data[op.nin] = target
+    steps[op.nin] = kernel.item
+    if n < RELEASE:
+        run(kernel, data, n, steps)
+    else:
+        with nogil:
+            run(kernel, data, n, steps)
+    return result
+
+
+# ---------------------------------------------------------- the general call
+
+cdef object general_call(object self, PyObject *const *args, size_t nargsf, PyObject *kwnames):
+    """NumPy's call, with the default operand filled in."""
+    cdef Operation *op = <Operation *> (<PyUFuncObject *> self).data
+    cdef Py_ssize_t i, given = PyVectorcall_NARGS(nargsf)
+    try:
+        if op.has_default:
+            return call_filled(self, args, given, kwnames)
+        return op.numpy_call(self, args, nargsf, kwnames)
+    except TypeError as error:
+        refuse_dtypes(self, [<object> args[i] for i in range(min(given, op.nin))], error)
+        raise
+
+
+cdef object call_filled(object self, PyObject *const *args, Py_ssize_t given, PyObject *kwnames):
+    """NumPy's call, for an operation whose last operand has a default."""
+    cdef Operation *op = <Operation *> (<PyUFuncObject *> self).data
+    cdef Py_ssize_t i
+    cdef list operands = [<object> args[i] for i in range(given)]
+    cdef dict keywords = {}
+    if kwnames != NULL:
+        for i in range(PyTuple_GET_SIZE(kwnames)):
+            keywords[<object> PyTuple_GET_ITEM(kwnames, i)] = <object> args[given + i]
+    fill_default(self, op, operands, keywords)
+
+    cdef list values = operands + list(keywords.values())
+    cdef tuple names = tuple(keywords)
+    cdef PyObject **vector = <PyObject **> PyMem_Malloc((len(values) + 1) * sizeof(PyObject *))
+    if vector == NULL:
+        raise MemoryError()
+    try:
+        for i in range(len(values)):
+            vector[i] = <PyObject *> values[i]
+        return op.numpy_call(self, vector, len(operands), <PyObject *> names if names else NULL)
+    finally:
+        PyMem_Free(vector)
+
+
+cdef fill_default(object self, Operation *op, list operands, dict keywords):
+    """Makes the last operand positional, whether left out, named or given."""
+    cdef int i
+    name = <object> op.default_name
+    if name in keywords:
+        if len(operands) != op.nin - 1:
+            problem = "got two values for" if len(operands) >= op.nin else "wants operands before"
+            raise TypeError(f"{self.__name__}() {problem} {name!r}: {len(operands)} operands by position")
+        operands.append(keywords.pop(name))
+    elif len(operands) == op.nin - 1:
+        operands.append(op.default)
+    # A number takes the dtype of the arrays: where these are integers, the one np.exp
+    # takes. NumPy would make it float64 there, and warn where it is out of range.
+    if len(operands) < op.nin or type(operands[op.nin - 1]) not in (int, float):
+        return
+    if not keywords.keys().isdisjoint(("dtype", "signature", "sig")):
+        return
+    for i in range(op.nin - 1):
+        if type(operands[i]) not in (bool, int, float) and not hasattr(operands[i], "__array_ufunc__"):
+            operands[i] = np.asarray(operands[i])
+    others = operands[:op.nin - 1]
+    if not all(isinstance(operand, (np.ndarray, np.generic)) for operand in others):
+        return
+    if all(operand.dtype.kind in "biuf" for operand in others):
+        dtype = np.exp.resolve_dtypes((np.result_type(*others), None))[1]
+        with np.errstate(all="ignore"):
+            operands[op.nin - 1] = dtype.type(operands[op.nin - 1])
+
+
+cdef refuse_dtypes(object self, list operands, object error):
+    """A TypeError that names the dtype of an operand, where that is the reason."""
+    if any(overrides(operand) for operand in operands):
+        return                                       # and has reasons of its own
+    for operand in operands:
+        dtype = getattr(operand, "dtype", None)
+        if dtype is None:
+            dtype = np.asarray(operand).dtype
+        if not isinstance(dtype, np.dtype):
+            continue
+        if dtype.kind not in "biuf" or dtype.itemsize > 8:
+            raise TypeError(
+                f"{self.__name__}: an operand has dtype {dtype}; "
+                "wanted float16, float32, float64, or an integer or boolean dtype"
+            ) from error
+
+
+def overrides(operand):
+    """Whether an operand takes the call over, by NumPy's protocol."""
+    method = getattr(type(operand), "__array_ufunc__", np.ndarray.__array_ufunc__)
+    return method is not np.ndarray.__array_ufunc__
+
+
+# ------------------------------------------------------- the ufuncs themselves
+
+cdef void *loop_of(dict table, str name):
+    """The address in a row of the kernel table, or NULL."""
+    row = table.get(name)
+    return NULL if row is None else PyCapsule_GetPointer(row, "fastact.kernel")
+
+
+cdef bint find_kernel(dict table, str name, object dtype, Kernel *kernel):
+    """Fills in `kernel` for an operation and a dtype; False where the table has none."""
+    kind = f"{dtype.kind}{8 * dtype.itemsize}"
+    kernel.item = kernel.block_item = dtype.itemsize
+    kernel.loop = loop_of(table, f"{name}_{kind}")
+    if kernel.loop == NULL:
+        # Not computed as such; in float32, if there is a conversion.
+        kernel.load = <convert_t> loop_of(table, f"load_{kind}")
+        kernel.store = <convert_t> loop_of(table, f"store_{kind}")
+        if kernel.load == NULL:
+            return False
+        kind = "f32"
+        kernel.block_item = 4
+        kernel.loop = loop_of(table, f"{name}_narrow_f32")
+        if kernel.loop == NULL:
+            kernel.loop = loop_of(table, f"{name}_f32")
+    kernel.shared_loop = loop_of(table, f"{name}_shared_{kind}")
+    return kernel.loop != NULL
+
+
+cdef object make_ufunc(operation, dict table):
+    cdef Operation *op = <Operation *> PyMem_Malloc(sizeof(Operation))
+    if op == NULL:
+        raise MemoryError()
+    memset(op, 0, sizeof(Operation))
+    op.nin = len(operation.operands)
+    op.has_default = operation.default is not None
+    if op.has_default:
+        op.default = operation.default
+        default_name = sys.intern(operation.operands[-1])
+        _kept.append(default_name)
+        op.default_name = <PyObject *> default_name
+    cdef int count = 0, i
+    # In the order in which NumPy looks for a loop that the operands can be cast to.
+    for char in "bBhHiIlLqQefd":
+        dtype = np.dtype(char)
+        op.kernels[count].nin = op.nin
+        if not find_kernel(table, operation.name, dtype, &op.kernels[count]):
+            continue
+        op.functions[count] = <cnp.PyUFuncGenericFunction> ufunc_loop
+        op.data[count] = &op.kernels[count]
+        for i in range(op.nin + 1):
+            op.types[count * (op.nin + 1) + i] = <char> dtype.num
+        op.by_type[dtype.num] = &op.kernels[count]
+        count += 1
+    if not count:
+        raise LookupError(f"the kernel table has no row for {operation.name}")
+    name, doc = operation.name.encode(), operation.doc.encode()
+    _kept.extend((name, doc))
+    ufunc = PyUFunc_FromFuncAndData(
+        op.functions, op.data, op.types, count, op.nin, 1, PyUFunc_None, name, doc, 0)
+    if hasattr(ufunc, "__dict__"):                   # from NumPy 2.4 on
+        ufunc.__module__ = "fastact"
+        ufunc.__signature__ = operation.signature
+        ufunc.__doc__ = f"{operation.name}{operation.signature}\n\n{operation.doc}"
+    op.numpy_call = (<PyUFuncObject *> ufunc).vectorcall
+    (<PyUFuncObject *> ufunc).vectorcall = fast_call
+    return ufunc
+
+
+def kernel_table(isa):
+    """The kernel table of the instruction set `isa`, a name in `_targets.TARGETS`.
+
+    The processor must have it: importing the module runs code compiled for it.
+    """
+    return importlib.import_module(f"fastact._kernels.{isa}").TABLE
+
+
+def make_ufuncs(isa):
+    """The ufuncs of `_operations.OPERATIONS`, by name, over one instruction set."""
+    table = kernel_table(isa)
+    return {operation.name: make_ufunc(operation, table) for operation in OPERATIONS}
+
+
+supported = _targets.supported(
+    _cpu.features({feature for target in _targets.TARGETS for feature in target.features}))
+isa = _targets.choose(supported, os.environ.get("FASTACT_ISA"))
+ufuncs = make_ufuncs(isa)

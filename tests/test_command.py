@@ -1,0 +1,325 @@
+"""The command `fastact`, and the errors that it reports."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import fastact
+from fastact import __main__ as command
+from fastact import _engine, _ufuncs
+from fastact._operations import OPERATIONS
+from fastact._reference import EXACT, NUMPY, exact, operands, sample, ulp_error, wider
+
+INFO_KEYS = [
+    "version",
+    "compiler",
+    "openmp",
+    "threads",
+    "isa_built",
+    "isa_supported",
+    "isa",
+    "numpy",
+    "python",
+    "platform",
+    "processor",
+]
+ROW_KEYS = ["operation", "dtype", "fastact_ns", "numpy_ns", "ratio", "fastact_ulp", "numpy_ulp"]
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """A bench of a moment: the measurements mean nothing, all else is as ever."""
+    monkeypatch.setattr(command, "SAMPLE_SECONDS", 0)
+    monkeypatch.setattr(command, "ROUNDS", 1)
+    monkeypatch.setattr(command, "ERROR_INPUTS", 1 << 10)
+
+
+# ------------------------------------------------------------------------- info
+
+
+def test_info_json(capsys):
+    assert command.main(["info", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert list(facts) == INFO_KEYS
+    assert facts["version"] == fastact.__version__
+    assert facts["numpy"] == np.__version__
+    assert facts["isa"] == _ufuncs.isa
+    assert facts["isa"] in facts["isa_supported"]
+    assert facts["threads"] == _engine.thread_count()
+    assert set(facts["isa_supported"]) <= set(facts["isa_built"])
+    assert facts["processor"]
+
+
+def test_info_text(capsys):
+    assert command.main(["info"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(INFO_KEYS)
+    assert lines[0].split() == ["version", fastact.__version__]
+
+
+def test_info_tells_what_is_built(monkeypatch, capsys):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if "baseline" in name else find(name)
+    )
+    command.main(["info", "--json"])
+    assert "baseline" not in json.loads(capsys.readouterr().out)["isa_built"]
+
+
+def test_as_a_module(tmp_path):
+    """The same from another folder, in a process of its own."""
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "fastact", "info", "--json"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert list(json.loads(run.stdout)) == INFO_KEYS
+    assert run.stderr == ""
+
+
+def test_import_leaves_the_command_out(tmp_path):
+    program = (
+        "import sys, fastact; print([m for m in sys.modules if m.startswith('fastact')"
+        " and m.endswith(('__main__', '_reference'))], 'argparse' in sys.modules)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert run.stdout.split() == ["[]", "False"]
+
+
+# ------------------------------------------------------------------------ bench
+
+
+def test_bench_json(quick, capsys):
+    assert command.main(["bench", "--json", "--size", "100"]) == 0
+    results = json.loads(capsys.readouterr().out)
+    assert list(results) == ["machine", "size", "rows", "small"]
+    assert list(results["machine"]) == INFO_KEYS
+    assert results["size"] == 100
+    measured = [(row["operation"], row["dtype"]) for row in results["rows"]]
+    assert measured == [(op.name, dtype) for op in OPERATIONS for dtype in command.DTYPES]
+    for row in results["rows"]:
+        assert list(row) == ROW_KEYS
+        assert row["fastact_ns"] > 0
+        assert row["ratio"] == row["fastact_ns"] / row["numpy_ns"]
+        if wider(np.dtype(row["dtype"])) is None:
+            assert row["fastact_ulp"] is row["numpy_ulp"] is None
+        else:
+            assert 0 <= row["fastact_ulp"] < 2
+        if row["operation"] in ("relu", "relu_backward"):
+            assert row["fastact_ulp"] in (0, None)
+            assert row["numpy_ulp"] in (0, None)
+    small = results["small"]
+    assert small["elements"] == 16
+    assert small["ratio"] == small["fastact_relu_ns"] / small["numpy_negative_ns"]
+
+
+def test_bench_text(quick, capsys):
+    assert command.main(["bench", "--size", "1"]) == 0
+    captured = capsys.readouterr()
+    for operation in OPERATIONS:
+        for dtype in command.DTYPES:
+            lines = [x.split() for x in captured.out.splitlines()]
+            assert [len(x) for x in lines if x[:2] == [operation.name, dtype]] == [7]
+    # Without a terminal, the progress is a line for every row.
+    assert len(captured.err.splitlines()) == len(OPERATIONS) * len(command.DTYPES)
+
+
+def as_in_a_terminal(monkeypatch):
+    """Make rich take stderr for a terminal."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    for name in ("TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize("missing", ["rich.console", "rich.progress"])
+def test_bench_without_rich(quick, capsys, monkeypatch, missing):
+    monkeypatch.setitem(sys.modules, missing, None)
+    as_in_a_terminal(monkeypatch)
+    assert command.main(["bench", "--json", "--size", "1"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)
+    assert len(captured.err.splitlines()) == len(OPERATIONS) * len(command.DTYPES)
+
+
+def test_bench_with_rich(quick, capsys, monkeypatch):
+    pytest.importorskip("rich")
+    as_in_a_terminal(monkeypatch)
+    assert command.main(["bench", "--json", "--size", "1"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)  # the bar is on stderr, and nothing else on stdout
+    assert "\x1b[" in captured.err
+
+
+def test_bench_puts_back_the_threads(quick, monkeypatch):
+    limit = _engine.limit_threads(1)
+    _engine.limit_threads(limit)
+
+    def fail(size):
+        assert _engine.thread_count() == 1
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "_measure_all", fail)
+    with pytest.raises(KeyboardInterrupt):
+        command.main(["bench"])
+    assert _engine.limit_threads(limit) == limit
+
+
+def test_bench_ends_in_time(monkeypatch):
+    """Rounds are cut short where the machine is slow, but there are some."""
+    turns = []
+
+    class Slow:
+        def timeit(self, number):
+            turns.append(number)
+            return 2.0 * number
+
+    monkeypatch.setattr(command, "ROW_SECONDS", 0)
+    assert command._race([Slow(), Slow()]) == [2, 2]
+    assert turns == [1] * 8  # to calibrate, and three rounds
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["bnch"],
+        ["info", "x"],
+        ["info", "--size", "3"],
+        ["bench", "--size"],
+        ["bench", "--size", "0"],
+        ["bench", "--size", "-1"],
+        ["bench", "--size", "1.5"],
+        ["bench", "--size", "many"],
+        ["bench", "--size", str(10**12)],
+    ],
+)
+def test_bad_arguments(capsys, arguments):
+    with pytest.raises(SystemExit) as stop:
+        command.main(arguments)
+    assert stop.value.code == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("usage: fastact")
+
+
+def test_infinite_errors():
+    """They show in the table, and JSON, which has no infinity, stays valid."""
+    assert [command._ulp(e) for e in (None, 0.0, 1.234, 1e6, np.inf)] == [
+        "-",
+        "0.00",
+        "1.23",
+        "1e+06",
+        "inf",
+    ]
+    assert command._finite({"a": [np.inf, 1.5, None]}) == {"a": ["inf", 1.5, None]}
+
+
+# ------------------------------------------------------------------- references
+
+
+def test_every_operation_has_its_references():
+    names = [operation.name for operation in OPERATIONS]
+    assert list(EXACT) == names
+    assert list(NUMPY) == names
+
+
+@pytest.mark.parametrize(
+    ("dtype", "result", "value", "error"),
+    [
+        ("float32", 1, 1, 0),
+        ("float32", 1, 1 + 2**-24, 0.5),
+        ("float32", 1, 1 - 2**-25, 0.5),  # in the binade below, where the unit is half
+        ("float32", 1 + 2**-23, 1, 1),
+        ("float32", -1, 1, 2**24),
+        ("float32", 0, 2**-149, 1),
+        ("float32", 2**-149, 0, 1),
+        ("float32", 2**-126, 2**-126 + 2**-151, 0.25),
+        ("float32", 0, 2**-126, 2**23),
+        ("float32", 0, 0, 0),
+        ("float32", -0.0, 0, 0),
+        ("float32", 0, 1e-300, 1e-300 * 2.0**149),
+        ("float16", 1, 1 + 2**-10, 1),
+        ("float16", 0, 2**-24, 1),
+        ("float16", 65504, 65520 - 2**-10, 0.5 - 2**-15),
+        ("float16", np.inf, 65520, 0),  # a tie, rounded to infinity
+        ("float16", np.inf, 65519, np.inf),
+        ("float16", 65504, 65520, 0.5),
+        ("float32", np.inf, np.inf, 0),
+        ("float32", np.inf, -np.inf, np.inf),
+        ("float32", 1, np.inf, np.inf),
+        ("float32", np.nan, np.nan, 0),
+        ("float32", np.nan, 1, np.inf),
+        ("float32", 1, np.nan, np.inf),
+    ],
+)
+def test_ulp_error(dtype, result, value, error):
+    assert ulp_error(np.array([result], dtype), np.array([value], np.float64)) == [error]
+
+
+@pytest.mark.skipif(wider(np.dtype(np.float64)) is None, reason="nothing wider than float64")
+def test_ulp_error_of_float64():
+    one = np.longdouble(1)
+    values = np.array([one + one / 2**53, one / 2**1074 / 2 / 2**537, 0 * one])
+    tiny = 2.0**-1074
+    errors = ulp_error(np.array([1, 0, tiny]), values)
+    assert errors.tolist() == [0.5, 2.0**-538, 1]
+
+
+def test_ulp_error_keeps_the_shape():
+    assert ulp_error(np.ones((2, 3), np.float32), np.ones((2, 3))).shape == (2, 3)
+    assert ulp_error(np.float32(1), np.float64(1)).shape == ()
+
+
+def test_exact_sigmoid_in_both_tails():
+    x = np.array([-745.0, -100.0, 0.0, 40.0, 800.0, -np.inf, np.inf])
+    with np.errstate(all="raise", under="ignore"):
+        s = EXACT["sigmoid"](x)
+        slope = EXACT["sigmoid_backward"](np.ones_like(x), x)
+    np.testing.assert_array_equal(s[2:], [0.5, 1, 1, 0, 1])
+    np.testing.assert_allclose(s[:2], np.exp(x[:2]), rtol=1e-15)
+    np.testing.assert_allclose(slope[:4], [*np.exp(x[:2]), 0.25, np.exp(-40.0)], rtol=1e-15)
+    np.testing.assert_array_equal(slope[4:], 0)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
+@pytest.mark.parametrize("dtype", command.DTYPES)
+def test_numpy_is_right_where_it_is_easy(operation, dtype):
+    """Both tables agree, apart from the tails."""
+    dtype = np.dtype(dtype)
+    x = np.linspace(-4, 4, 801).astype(dtype)
+    values = operands(operation, x)
+    out = np.empty_like(x)
+    NUMPY[operation.name](*values.values(), out=out)
+    wide = exact(operation.name, values, dtype)
+    if wide is None:
+        pytest.skip("nothing wider")
+    # 1 - y near y = 1 costs a factor of exp(4).
+    assert ulp_error(out, wide).max() < (120 if operation.name == "sigmoid_backward" else 4)
+
+
+def test_sample():
+    half = sample(np.dtype(np.float16), 1 << 20)
+    assert np.unique(half.view(np.uint16)).size == 2 * 0x7C00  # all finite ones
+    for dtype in command.DTYPES:
+        values = sample(np.dtype(dtype), 1 << 12)
+        assert values.dtype == dtype
+        assert np.isfinite(values).all()
+        np.testing.assert_array_equal(values, sample(np.dtype(dtype), 1 << 12))
+        # No low bit is the same in all of them.
+        bits = values.view(f"u{values.itemsize}")
+        assert np.bitwise_or.reduce(bits) == np.iinfo(bits.dtype).max

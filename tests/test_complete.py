@@ -1,0 +1,108 @@
+"""A ufunc is complete with its reference, kernels, stub, benchmark and layer.
+
+Each test says which of them is missing; CONTRIBUTING shows how to add it.
+"""
+
+import ast
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+import reference
+
+import fastact
+from fastact import _operations, _ufuncs, layers
+
+SOURCE = Path(__file__).parents[1]
+BENCHMARKS = SOURCE / "asv_bench" / "benchmarks" / "ufuncs.py"
+
+by_name = pytest.mark.parametrize("name", fastact.__all__)
+FORWARD = [name for name in fastact.__all__ if "_backward" not in name]
+
+
+def test_ufuncs_are_all_public():
+    ufuncs = {name for name, value in vars(fastact).items() if isinstance(value, np.ufunc)}
+    assert ufuncs == set(fastact.__all__)
+
+
+def test_reference_has_no_row_too_many():
+    assert set(reference.BY_NAME) == set(fastact.__all__), "rows of tests/reference.py"
+
+
+@by_name
+def test_has_a_reference(name):
+    assert name in reference.BY_NAME, f"tests/reference.py lacks a row for {name}"
+    row = reference.BY_NAME[name]
+    assert set(row.bounds) == set(reference.FLOATS), (
+        f"{name} lacks an error bound in tests/reference.py"
+    )
+    assert row.special, f"{name} lacks special values in tests/reference.py"
+
+
+@by_name
+def test_has_an_operation(name):
+    operations = {operation.name: operation for operation in _operations.OPERATIONS}
+    assert name in operations, f"fastact/_operations.py lacks a row for {name}"
+    operands, row = operations[name].operands, reference.BY_NAME[name]
+    assert len(operands) == len(row.operands), f"{name}: operands in tests/reference.py differ"
+
+
+@by_name
+@pytest.mark.parametrize("kind", ["f32", "f64"])
+def test_has_kernels(isa, name, kind):
+    table = _ufuncs.kernel_table(isa)
+    assert f"{name}_{kind}" in table, f"_kernels/kernels.pxi lacks a row {name}_{kind}"
+    operation = next(row for row in _operations.OPERATIONS if row.name == name)
+    if operation.default is not None:
+        assert f"{name}_shared_{kind}" in table, (
+            f"_kernels/kernels.pxi lacks a row {name}_shared_{kind}"
+        )
+
+
+def test_kernel_tables_are_alike():
+    tables = {isa: set(_ufuncs.kernel_table(isa)) for isa in _ufuncs.supported}
+    assert all(table == tables["baseline"] for table in tables.values()), tables
+
+
+@by_name
+def test_has_a_stub(name):
+    stub = Path(fastact.__file__).with_name("__init__.pyi")
+    body = ast.parse(stub.read_text(encoding="utf-8")).body
+    typed = {node.target.id for node in body if isinstance(node, ast.AnnAssign)}
+    assert name in typed, f"fastact/__init__.pyi lacks {name}"
+    public = next(
+        ast.literal_eval(node.value)
+        for node in body
+        if isinstance(node, ast.Assign) and node.targets[0].id == "__all__"
+    )
+    assert name in public, f"__all__ in fastact/__init__.pyi lacks {name}"
+
+
+@pytest.fixture(scope="module")
+def benchmarked():
+    """Names among the parameters of the benchmarks."""
+    if not BENCHMARKS.parent.parent.exists():
+        pytest.skip("no asv_bench beside the tests: not the whole source tree")
+    spec = importlib.util.spec_from_file_location("fastact_benchmarks", BENCHMARKS)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    suites = [suite for suite in vars(module).values() if isinstance(suite, type)]
+    parameters = [values for suite in suites for values in getattr(suite, "params", ())]
+    return {str(value) for values in parameters for value in values}
+
+
+@by_name
+def test_has_a_benchmark(benchmarked, name):
+    assert name in benchmarked, f"asv_bench/benchmarks/ufuncs.py lacks {name}"
+
+
+@pytest.mark.parametrize("name", FORWARD)
+def test_has_a_layer(name):
+    wanted = name.replace("_", "")
+    assert wanted in map(str.lower, layers.__all__), f"fastact/layers.py lacks a layer for {name}"
+
+
+@pytest.mark.parametrize("name", FORWARD)
+def test_has_a_backward(name):
+    assert f"{name}_backward" in fastact.__all__, f"{name} lacks its backward pass"

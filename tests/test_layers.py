@@ -1,0 +1,509 @@
+"""The layers: one table of them, and what every one of them is to do."""
+
+import copy
+import pickle
+from collections.abc import Callable
+from fractions import Fraction
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+import fastact
+from fastact import layers
+from fastact.layers import Layer, LeakyReLU, ReLU, Sigmoid
+
+
+class Row(NamedTuple):
+    """A layer, its function and derivative in NumPy's terms, and what it keeps."""
+
+    make: Callable[[], Layer]
+    function: Callable[[np.ndarray], np.ndarray]
+    derivative: Callable[[np.ndarray], np.ndarray]
+    keeps: str
+
+
+def logistic(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def logistic_derivative(x):
+    return logistic(x) * logistic(-x)
+
+
+def leaky(slope):
+    return Row(
+        lambda: LeakyReLU(slope),
+        lambda x: np.where(x > 0, x, slope * x),
+        lambda x: np.where(x > 0, 1.0, slope),
+        "output" if slope > 0 else "input",
+    )
+
+
+ROWS = {
+    "relu": Row(ReLU, lambda x: np.maximum(x, 0), lambda x: (x > 0) * 1.0, "output"),
+    "leaky": leaky(0.01)._replace(make=LeakyReLU),
+    "leaky steep": leaky(2.5),
+    "leaky flat": leaky(0.0),
+    "leaky falling": leaky(-0.5),
+    "sigmoid": Row(Sigmoid, logistic, logistic_derivative, "input"),
+    "sigmoid from output": Row(
+        lambda: Sigmoid(save="output"), logistic, logistic_derivative, "output"
+    ),
+}
+DTYPES = ["float16", "float32", "float64"]
+
+every_layer = pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
+every_dtype = pytest.mark.parametrize("dtype", DTYPES)
+
+
+def operands(dtype="float64", shape=(3, 5)):
+    """Return inputs and gradients: of both signs, not near 0, small enough for float16."""
+    rng = np.random.default_rng(2)
+    x = rng.uniform(0.1, 6, shape) * rng.choice([-1, 1], shape)
+    return x.astype(dtype), rng.uniform(-2, 2, shape).astype(dtype)
+
+
+def tolerances(dtype):
+    # A few roundings of the type; those of sigmoid's derivative from the output are of the
+    # size of an ULP of the output, which is at most 1, whatever the size of the derivative.
+    eps = float(np.finfo(dtype).eps)
+    return {"rtol": 4 * eps, "atol": 2 * eps}
+
+
+def snapshot(*arrays):
+    """Return copies, to compare with when a call that fails is to have changed nothing."""
+    return [array.copy() for array in arrays]
+
+
+def unchanged(arrays, copies):
+    return all(np.array_equal(a, b) for a, b in zip(arrays, copies, strict=True))
+
+
+def test_every_layer_has_a_row():
+    made = {type(row.make()) for row in ROWS.values()}
+    assert {getattr(layers, name) for name in layers.__all__} == made | {Layer}
+
+
+# ------------------------------------------------------------------- values
+
+
+@every_dtype
+@every_layer
+def test_values(row, dtype):
+    x, grad = operands(dtype)
+    layer = row.make()
+    y = layer.forward(x)
+    wanted = row.function(x.astype("float64"))
+    np.testing.assert_allclose(y, wanted, **tolerances(dtype))
+    gradient = layer.backward(grad)
+    wanted = grad.astype("float64") * row.derivative(x.astype("float64"))
+    np.testing.assert_allclose(gradient, wanted, **tolerances(dtype))
+    assert y.dtype == gradient.dtype == dtype
+    assert y.shape == gradient.shape == x.shape
+    assert np.array_equal(layer(x), y)
+
+
+@every_layer
+def test_gradient_is_the_central_difference(row):
+    x, grad = operands()
+    layer = row.make()
+    layer.forward(x)
+    step = 1e-5
+    difference = (layer(x + step) - layer(x - step)) / (2 * step)
+    # Truncation: step**2 times a third derivative below 1; rounding: eps * 15 / step.
+    np.testing.assert_allclose(layer.backward(grad), grad * difference, rtol=0, atol=2e-9)
+
+
+@every_layer
+@pytest.mark.parametrize("value", [0.0, -0.0, np.inf, -np.inf, np.nan])
+def test_special_values_as_the_functions_have_them(row, value):
+    layer = row.make()
+    x, grad = np.full(3, value, "float32"), np.float32([1, -2, 0])
+    with np.errstate(all="raise"):
+        layer.forward(x)
+        gradient = layer.backward(grad)
+    if isinstance(layer, LeakyReLU):
+        wanted = fastact.leaky_relu_backward(grad, x, layer.negative_slope)
+    elif isinstance(layer, ReLU):
+        wanted = fastact.relu_backward(grad, x)
+    else:
+        wanted = fastact.sigmoid_backward(grad, x)
+    np.testing.assert_array_equal(gradient, wanted)
+
+
+def test_sigmoid_from_the_input_is_right_where_the_output_has_nothing_left():
+    x, grad = np.float32([-20, 20]), np.ones(2, "float32")
+    accurate, cheap = Sigmoid(), Sigmoid(save="output")
+    accurate.forward(x)
+    cheap.forward(x)
+    wanted = logistic_derivative(x.astype("float64"))
+    np.testing.assert_allclose(accurate.backward(grad), wanted, rtol=1e-6)
+    assert cheap.backward(grad)[1] == 0
+
+
+# ---------------------------------------------------------- kinds of operands
+
+
+@every_layer
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda a: a[::-1, ::2],
+        lambda a: a.T,
+        lambda a: np.asfortranarray(a),
+        lambda a: np.broadcast_to(a[:1], a.shape),
+        lambda a: a[:, :0],
+    ],
+    ids=["strided", "transposed", "fortran", "broadcast", "empty"],
+)
+def test_layouts(row, view):
+    x, grad = map(view, operands())
+    layer = row.make()
+    np.testing.assert_allclose(layer.forward(x), row.function(x), **tolerances("float64"))
+    wanted = grad * row.derivative(x)
+    np.testing.assert_allclose(layer.backward(grad), wanted, **tolerances("float64"))
+
+
+@every_layer
+@pytest.mark.parametrize("scalar", [-2.0, np.float32(1.5), np.array(-0.5)], ids=repr)
+def test_scalars(row, scalar):
+    layer = row.make()
+    y = layer.forward(scalar)
+    assert np.shape(y) == ()
+    assert y == pytest.approx(row.function(np.float64(scalar)), rel=1e-6)
+    gradient = layer.backward(2.0)
+    assert gradient == pytest.approx(2 * row.derivative(np.float64(scalar)), rel=1e-6)
+
+
+@every_layer
+def test_lists(row):
+    layer = row.make()
+    np.testing.assert_allclose(layer([[-1.0, 2.0]]), row.function(np.array([[-1.0, 2.0]])))
+    layer.forward([[-1.0, 2.0]])
+    wanted = row.derivative(np.array([[-1.0, 2.0]]))
+    np.testing.assert_allclose(layer.backward([[1.0, 1.0]]), wanted)
+
+
+@every_layer
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int64"])
+def test_integers(row, dtype):
+    x = np.array([0, 1, 100], dtype)
+    layer = row.make()
+    # As the function has it: relu keeps the type, the others promote it.
+    y, tolerance = layer.forward(x), 1e-3
+    np.testing.assert_allclose(y, row.function(x.astype("float64")), rtol=tolerance)
+    gradient = layer.backward(np.ones(3, "float32"))
+    np.testing.assert_allclose(
+        gradient, row.derivative(x.astype("float64")), rtol=tolerance, atol=1e-3
+    )
+
+
+@every_layer
+def test_subclasses(row):
+    class Tagged(np.ndarray):
+        pass
+
+    x, grad = operands()
+    layer = row.make()
+    assert type(layer(x.view(Tagged))) is Tagged
+    assert type(layer.forward(x.view(Tagged))) is Tagged
+    assert type(layer.backward(grad)) is Tagged
+
+
+# ---------------------------------------------------------------------- out=
+
+
+@every_layer
+def test_out(row):
+    x, grad = operands()
+    layer = row.make()
+    wanted = layer(x)
+    for call in (layer, layer.forward):
+        out = np.empty_like(x)
+        assert call(x, out=out) is out
+        assert np.array_equal(out, wanted)
+        out = np.empty_like(x)
+        assert call(x, out) is out
+    wanted = layer.backward(grad)
+    out = np.empty_like(x)
+    assert layer.backward(grad, out=out) is out
+    assert np.array_equal(out, wanted)
+    assert layer.backward(grad, out=grad) is grad
+    assert np.array_equal(grad, wanted)
+
+
+@every_layer
+def test_in_place(row):
+    x, grad = operands()
+    layer = row.make()
+    y = layer.forward(x.copy())
+    wanted = layer.backward(grad)
+    assert layer.forward(x, out=x) is x
+    assert np.array_equal(x, y)
+    assert np.array_equal(layer.backward(grad), wanted)
+    assert np.array_equal(layer.backward(grad, out=grad), wanted)
+
+
+@every_layer
+def test_output_over_a_part_of_the_input(row):
+    buffer, grad = operands(shape=12)
+    x, out, grad = buffer[:8], buffer[4:], grad[:8]
+    layer = row.make()
+    y = layer.forward(x.copy())
+    wanted = layer.backward(grad)
+    assert np.array_equal(layer.forward(x, out=out), y)
+    assert np.array_equal(layer.backward(grad), wanted)
+
+
+@every_layer
+def test_in_place_through_a_memoryview(row):
+    x, grad = operands()
+    layer = row.make()
+    layer.forward(x.copy())
+    wanted = layer.backward(grad)
+    layer.forward(memoryview(x), out=x)
+    assert np.array_equal(layer.backward(grad), wanted)
+
+
+# ------------------------------------------------------------- what is kept
+
+
+@every_layer
+def test_keeps_one_array_and_no_copy(row):
+    x, _ = operands()
+    out = np.empty_like(x)
+    layer = row.make()
+    assert layer.save == row.keeps
+    for keywords in ({}, {"out": out}):
+        y = layer.forward(x, **keywords)
+        assert layer._kept is (x if row.keeps == "input" else y)
+    # A view between the elements of the output is not overwritten: no copy either.
+    pair = np.stack([x, x], axis=-1)
+    x, out = pair[..., 0], pair[..., 1]
+    y = layer.forward(x, out=out)
+    assert layer._kept is (x if row.keeps == "input" else y)
+
+
+@every_layer
+def test_copies_only_what_is_overwritten(row):
+    x, _ = operands()
+    layer = row.make()
+    layer.forward(x, out=x)
+    assert np.shares_memory(layer._kept, x) == (row.keeps == "output")
+
+
+@every_layer
+def test_call_keeps_nothing(row):
+    x, grad = operands()
+    layer = row.make()
+    layer(x)
+    with pytest.raises(RuntimeError):
+        layer.backward(grad)
+    layer.forward(x)
+    kept, wanted = layer._kept, layer.backward(grad)
+    layer(-2 * x)
+    assert layer._kept is kept
+    assert np.array_equal(layer.backward(grad), wanted)
+
+
+@every_layer
+def test_backward_may_be_called_again(row):
+    x, grad = operands()
+    layer = row.make()
+    layer.forward(x)
+    first = layer.backward(grad)
+    assert np.array_equal(layer.backward(grad), first)
+    layer.forward(-x)
+    np.testing.assert_allclose(layer.backward(grad), grad * row.derivative(-x), rtol=1e-12)
+
+
+@every_layer
+@pytest.mark.parametrize(
+    "duplicate",
+    [
+        copy.copy,
+        copy.deepcopy,
+        *(
+            lambda layer, protocol=protocol: pickle.loads(pickle.dumps(layer, protocol))
+            for protocol in range(pickle.HIGHEST_PROTOCOL + 1)
+        ),
+    ],
+)
+def test_duplicates_have_the_settings_and_nothing_kept(row, duplicate):
+    x, grad = operands()
+    layer = row.make()
+    layer.forward(x)
+    twin = duplicate(layer)
+    assert type(twin) is type(layer)
+    assert repr(twin) == repr(layer)
+    with pytest.raises(RuntimeError):
+        twin.backward(grad)
+    assert np.array_equal(twin(x), layer(x))
+    twin.forward(x)
+    assert twin.save == layer.save
+    assert np.array_equal(twin.backward(grad), layer.backward(grad))
+
+
+def test_pickle_holds_no_array():
+    layer = Sigmoid()
+    layer.forward(np.zeros(10_000))
+    assert len(pickle.dumps(layer)) < 200
+
+
+# --------------------------------------------------------------- wrong calls
+
+
+@every_layer
+def test_backward_before_forward(row):
+    layer = row.make()
+    with pytest.raises(RuntimeError, match=r"backward\(\) before forward\(\)"):
+        layer.backward([1.0])
+
+
+@every_layer
+@pytest.mark.parametrize("shape", [(5,), (3, 1), (5, 3), (1, 3, 5), (), (3, 0)], ids=repr)
+def test_gradient_of_a_wrong_shape(row, shape):
+    x, grad = operands()
+    layer = row.make()
+    layer.forward(x)
+    wanted = layer.backward(grad)
+    wrong, out = np.ones(shape), np.full((3, 5), 7.0)
+    before = snapshot(x, out, wrong)
+    with pytest.raises(ValueError, match="gradient has shape") as caught:
+        layer.backward(wrong, out=out)
+    assert str(shape) in str(caught.value)
+    assert "(3, 5)" in str(caught.value)
+    assert unchanged((x, out, wrong), before)
+    assert np.array_equal(layer.backward(grad), wanted)
+
+
+def read_only(array):
+    array.flags.writeable = False
+    return array
+
+
+@every_layer
+@pytest.mark.parametrize(
+    ("out", "error"),
+    [
+        (np.full((4, 5), 7.0), ValueError),
+        (read_only(np.full((3, 5), 7.0)), ValueError),
+        (np.full((3, 5), 7), TypeError),
+        ([[7.0] * 5] * 3, TypeError),
+    ],
+    ids=["shape", "read-only", "integer", "list"],
+)
+def test_wrong_out(row, out, error):
+    x, grad = operands()
+    layer = row.make()
+    layer.forward(x)
+    kept, wanted = layer._kept, layer.backward(grad)
+    before = snapshot(x, grad, np.asarray(out))
+    for call, operand in ((layer, x), (layer.forward, x), (layer.backward, grad)):
+        with pytest.raises(error):
+            call(operand, out=out)
+        assert unchanged((x, grad, np.asarray(out)), before)
+    # A forward that failed leaves what the one before it has kept.
+    assert layer._kept is kept
+    assert np.array_equal(layer.backward(grad), wanted)
+
+
+@every_layer
+@pytest.mark.parametrize("dtype", ["complex128", "object", "S3", "datetime64[s]"])
+def test_wrong_dtype(row, dtype):
+    layer = row.make()
+    x = np.zeros(3, dtype)
+    for call in (layer, layer.forward):
+        with pytest.raises(TypeError):
+            call(x)
+    with pytest.raises(RuntimeError):
+        layer.backward(np.ones(3))
+    layer.forward(np.ones(3))
+    with pytest.raises(TypeError):
+        layer.backward(x)
+
+
+@every_layer
+def test_misspelt_names(row):
+    layer = row.make()
+    for call in (layer, layer.forward, layer.backward):
+        with pytest.raises(TypeError):
+            call(np.ones(3), outt=None)
+    with pytest.raises(AttributeError):
+        layer.slope = 0.3
+
+
+# ------------------------------------------------------------------ settings
+
+
+@pytest.mark.parametrize(
+    "slope",
+    [0, 1, -3, 0.2, np.float64(0.2), np.float32(0.25), np.int8(-2), Fraction(1, 4)],
+    ids=repr,
+)
+def test_slopes(slope):
+    layer = LeakyReLU(slope)
+    assert layer.negative_slope == slope
+    assert type(layer.negative_slope) is float
+    # Whatever the type of the slope, it has no say in the dtype of the result.
+    assert layer(np.ones(3, "float32")).dtype == "float32"
+
+
+@pytest.mark.parametrize(
+    ("slope", "error"),
+    [
+        (np.nan, ValueError),
+        (np.inf, ValueError),
+        (np.float32("-inf"), ValueError),
+        (10**400, ValueError),
+        (True, TypeError),
+        (np.True_, TypeError),
+        ("0.1", TypeError),
+        (None, TypeError),
+        (0.1j, TypeError),
+        ([0.1], TypeError),
+        (np.array([0.1, 0.2]), TypeError),
+    ],
+    ids=lambda value: type(value).__name__ if not isinstance(value, type) else value.__name__,
+)
+def test_wrong_slopes(slope, error):
+    with pytest.raises(error, match="negative_slope is to be") as caught:
+        LeakyReLU(slope)
+    assert repr(slope) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("save", "error"), [("both", ValueError), ("", ValueError), (None, TypeError), (1, TypeError)]
+)
+def test_wrong_save(save, error):
+    with pytest.raises(error, match="save is to be") as caught:
+        Sigmoid(save)
+    assert repr(save) in str(caught.value)
+
+
+def test_settings_cannot_be_changed():
+    # They were validated when the layer was made, and what is kept goes by them.
+    for layer, name in ((LeakyReLU(), "negative_slope"), (Sigmoid(), "save")):
+        with pytest.raises(AttributeError):
+            setattr(layer, name, getattr(layer, name))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ReLU()",
+        "LeakyReLU()",
+        "LeakyReLU(negative_slope=0.2)",
+        "LeakyReLU(negative_slope=-1.0)",
+        "Sigmoid()",
+        "Sigmoid(save='output')",
+    ],
+)
+def test_repr(text):
+    assert repr(eval(text)) == text
+
+
+def test_repr_shows_only_what_is_not_default():
+    assert repr(LeakyReLU(negative_slope=0.01)) == "LeakyReLU()"
+    assert repr(Sigmoid(save="input")) == "Sigmoid()"

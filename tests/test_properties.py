@@ -1,0 +1,82 @@
+"""Any shape, stride, dtype and value: what one element gives, bit for bit."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from reference import FLOATS, ROWS, bits
+
+import fastact
+
+dtypes = st.sampled_from([np.dtype(name) for name in FLOATS])
+steps = st.sampled_from([-3, -2, -1, 1, 2, 5])
+
+
+def values(dtype):
+    """Numbers from all of the type, NaN and infinities too."""
+    return hnp.from_dtype(dtype) | hnp.from_dtype(dtype, min_value=-120, max_value=120)
+
+
+@st.composite
+def view(draw, dtype, shape):
+    """An array of this shape, its axes in any order in memory and with any steps."""
+    order = draw(st.permutations(range(len(shape))))
+    strides = [draw(steps) for _ in shape]
+    lengths = [n * abs(step) for n, step in zip(shape, strides, strict=True)]
+    memory = np.zeros([lengths[axis] for axis in order], dtype)
+    array = memory.transpose(np.argsort(order)) if order else memory
+    # The ellipsis makes a view of a 0-d array too.
+    array = array[(..., *(slice(None, None, step) for step in strides))]
+    array[...] = draw(hnp.arrays(dtype, shape, elements=values(dtype)))
+    return array
+
+
+@st.composite
+def operands(draw, count, dtype):
+    """Operands that broadcast, and an output for them or None."""
+    shapes = draw(hnp.mutually_broadcastable_shapes(num_shapes=count, max_dims=5, max_side=5))
+    arrays = [draw(view(dtype, shape)) for shape in shapes.input_shapes]
+    if draw(st.booleans()):
+        return arrays, None
+    return arrays, draw(view(dtype, shapes.result_shape))
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
+@given(data=st.data())
+def test_equals_the_calls_on_single_elements(row, data):
+    compute = getattr(fastact, row.name)
+    dtype = data.draw(dtypes)
+    arrays, out = data.draw(operands(len(row.operands), dtype))
+    broadcast = np.broadcast_arrays(*arrays)
+    singles = zip(*(array.ravel()[:, None].copy() for array in broadcast), strict=True)
+    expected = [compute(*single) for single in singles]
+    result = compute(*arrays, out=out)
+    assert out is None or result is out
+    assert np.shape(result) == broadcast[0].shape
+    got = bits(np.asarray(result)).ravel().tolist()
+    wanted = [int(bits(single)[0]) for single in expected]
+    # Of two NaN either may go on: see test_ufuncs.
+    nans = np.sum([np.isnan(array) for array in broadcast], axis=0).ravel() > 1
+    assert [g for g, n in zip(got, nans, strict=True) if not n] == [
+        w for w, n in zip(wanted, nans, strict=True) if not n
+    ]
+
+
+def numbers(dtype):
+    return hnp.arrays(dtype, st.integers(1, 300), elements=hnp.from_dtype(dtype, allow_nan=False))
+
+
+@given(x=dtypes.flatmap(numbers))
+def test_sigmoid_lies_in_0_to_1_and_is_monotone(x):
+    x = np.sort(np.concatenate([x, np.nextafter(x, x.dtype.type(0))]))
+    y = fastact.sigmoid(x)
+    assert (y >= 0).all()
+    assert (y <= 1).all()
+    assert (np.diff(y) >= 0).all()
+
+
+@given(x=dtypes.flatmap(numbers))
+def test_sigmoid_is_symmetric_within_an_ulp(x):
+    total = fastact.sigmoid(x).astype(np.float64) + fastact.sigmoid(-x)
+    assert (np.abs(total - 1) <= np.finfo(x.dtype).eps).all()

@@ -1,0 +1,594 @@
+"""The ufuncs behave as NumPy's own do: keywords, overlap, subclasses, errors, dask."""
+
+import array
+import copy
+import inspect
+import pickle
+import re
+
+import dask.array
+import numpy as np
+import pytest
+from reference import BY_NAME, FLOATS, ROWS, samples
+
+import fastact
+
+by_row = pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
+by_float = pytest.mark.parametrize("dtype", FLOATS)
+by_default_slope = pytest.mark.parametrize("name", ["leaky_relu", "leaky_relu_backward"])
+CASES = [pytest.param(row, dtype, id=f"{row.name}-{dtype}") for row in ROWS for dtype in row.dtypes]
+BINARY = [row for row in ROWS if len(row.operands) == 2]
+INTEGERS = BY_NAME["relu"].dtypes[len(FLOATS) :]
+
+
+def ufunc(row):
+    return getattr(fastact, row.name)
+
+
+def case(row, dtype="float32", n=24):
+    """The ufunc, operands that can be written to, and the result of the plain call."""
+    operands = [operand[:n].copy() for operand in samples(row, dtype)]
+    compute = ufunc(row)
+    return compute, operands, compute(*operands)
+
+
+def same(result, expected):
+    assert type(result) is type(expected)
+    assert result.dtype == expected.dtype
+    assert result.shape == expected.shape
+    assert result.tobytes() == expected.tobytes()
+
+
+# ------------------------------------------------------------------ the call
+
+
+@by_row
+def test_is_a_ufunc(row):
+    compute = ufunc(row)
+    assert isinstance(compute, np.ufunc)
+    assert (compute.nin, compute.nout) == (len(row.operands), 1)
+    assert compute.__name__ == row.name
+    assert row.operands[0] in compute.__doc__
+
+
+@by_row
+def test_pickle_and_copy_give_the_same_object(row):
+    compute = ufunc(row)
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        assert pickle.loads(pickle.dumps(compute, protocol)) is compute
+    assert copy.deepcopy(compute) is compute
+
+
+@by_row
+def test_out_in_every_form(row):
+    compute, operands, expected = case(row)
+    for shape in ((24,), (4, 6), (2, 3, 4)):
+        shaped = [operand.reshape(shape) for operand in operands]
+        for give in (
+            lambda *a, out: compute(*a, out),
+            lambda *a, out: compute(*a, out=out),
+            lambda *a, out: compute(*a, out=(out,)),
+            # A keyword that is no interned string: it is equal, and not identical.
+            lambda *a, out: compute(*a, **{"".join(["o", "ut"]): out}),
+        ):
+            out = np.full(shape, 7, np.float32)
+            assert give(*shaped, out=out) is out
+            same(out, expected.reshape(shape))
+        for none in (None, (None,)):
+            same(compute(*operands, out=none), expected)
+
+
+@by_row
+def test_out_of_another_dtype_and_layout(row):
+    compute, operands, expected = case(row)
+    wide = np.zeros((24, 2))
+    compute(*operands, out=wide[:, 1])
+    same(wide[:, 1].copy(), expected.astype(np.float64))
+    assert not wide[:, 0].any()
+
+
+@by_row
+def test_out_may_be_larger_than_the_operands(row):
+    compute, operands, expected = case(row)
+    out = np.zeros((3, 24), np.float32)
+    compute(*operands, out=out)
+    same(out, np.tile(expected, (3, 1)))
+
+
+@by_row
+def test_where_leaves_masked_elements_alone(row):
+    compute, operands, expected = case(row)
+    mask = np.arange(24) % 3 > 0
+    out = np.full(24, 7, np.float32)
+    assert compute(*operands, out=out, where=mask) is out
+    same(out, np.where(mask, expected, np.float32(7)))
+    out = operands[0]
+    wanted = np.where(mask, expected, out)
+    same(compute(*operands, where=mask, out=out), wanted)
+
+
+@by_row
+def test_dtype_and_signature_choose_the_loop(row):
+    compute, operands, _ = case(row)
+    wide = compute(*(operand.astype(np.float64) for operand in operands))
+    same(compute(*operands, dtype=np.float64), wide)
+    same(compute(*operands, dtype="d"), wide)
+    same(compute(*operands, signature="d" * len(operands) + "->d"), wide)
+    with pytest.raises(TypeError):
+        compute(*operands, dtype="complex64")
+
+
+@by_row
+def test_casting_is_obeyed(row):
+    compute, operands, expected = case(row)
+    out = np.zeros(24, np.float16)
+    with pytest.raises(TypeError, match="Cannot cast"):
+        compute(*operands, out=out, casting="safe")
+    assert not out.any()
+    with np.errstate(all="ignore"):
+        same(compute(*operands, out=out), expected.astype(np.float16))
+
+
+@by_row
+@pytest.mark.parametrize("order", "KACF")
+def test_order_is_obeyed(row, order):
+    compute, operands, expected = case(row)
+    for lay in (np.ascontiguousarray, np.asfortranarray):
+        shaped = [lay(operand.reshape(4, 6)) for operand in operands]
+        result = compute(*shaped, order=order)
+        same(np.ascontiguousarray(result), expected.reshape(4, 6))
+        assert result.strides == np.positive(shaped[0], order=order).strides
+        same_order = compute(*shaped)
+        assert same_order.strides == np.positive(shaped[0]).strides
+
+
+@by_row
+def test_keywords_in_any_order(row):
+    compute, operands, expected = case(row)
+    keywords = {"out": None, "where": True, "casting": "same_kind", "order": "K", "subok": True}
+    same(compute(*operands, **keywords), expected)
+    same(compute(*operands, **dict(reversed(keywords.items()))), expected)
+
+
+# ------------------------------------------------------------------- overlap
+
+
+@pytest.mark.parametrize(("row", "dtype"), CASES)
+def test_overlap_of_input_and_output(row, dtype):
+    compute = ufunc(row)
+    n = 3000
+    views = {
+        "forward": (np.s_[:-1], np.s_[1:]),
+        "back": (np.s_[1:], np.s_[:-1]),
+        "reversed": (np.s_[:], np.s_[::-1]),
+        "both reversed": (np.s_[::-1], np.s_[::-1]),
+        "reversed and moved": (np.s_[-2::-1], np.s_[:0:-1]),
+        "far": (np.s_[: -n // 3], np.s_[n // 3 :]),
+        "interleaved": (np.s_[::2], np.s_[1::2]),
+        "spread": (np.s_[: n // 2], np.s_[::2]),
+        "gathered": (np.s_[::2], np.s_[: n // 2]),
+    }
+    for name, (source, target) in views.items():
+        for i in range(len(row.operands)):
+            operands = [np.resize(operand, n) for operand in samples(row, dtype)]
+            taken = [operand[source] for operand in operands]
+            expected = compute(*(operand.copy() for operand in taken))
+            out = operands[i][target]
+            assert compute(*taken, out=out) is out
+            assert out.tobytes() == expected.tobytes(), name
+
+
+@by_row
+def test_overlap_in_two_dimensions(row):
+    compute, operands, expected = case(row, n=36)
+    square = [operand.reshape(6, 6) for operand in operands]
+    out = square[0].T
+    compute(*square, out=out)
+    same(out.copy(), expected.reshape(6, 6))
+
+
+# -------------------------------------------------- what counts as an operand
+
+
+class Subclass(np.ndarray):
+    """A subclass that changes nothing."""
+
+
+class WithArray:
+    """No array, and knows how to become one."""
+
+    def __init__(self, values):
+        self.values = values
+
+    def __array__(self, dtype=None, copy=None):  # noqa: D105
+        return np.asarray(self.values, dtype)
+
+
+class WithInterface:
+    """No array, and says where its memory is."""
+
+    def __init__(self, values):
+        self.values = values
+        self.__array_interface__ = values.__array_interface__
+
+
+class Overriding:
+    """Takes every call over."""
+
+    def __array_ufunc__(self, called, method, *inputs, **keywords):  # noqa: D105
+        return called, method, inputs, keywords
+
+
+@by_row
+def test_subclasses_stay(row):
+    compute, operands, expected = case(row)
+    views = [operand.view(Subclass) for operand in operands]
+    same(compute(*views), expected.view(Subclass))
+    same(compute(*views, subok=False), expected)
+    for i in range(len(views)):
+        same(compute(*operands[:i], views[i], *operands[i + 1 :]), expected.view(Subclass))
+    out = np.zeros_like(views[0])
+    assert compute(*operands, out=out) is out
+    same(out, expected.view(Subclass))
+
+
+@by_row
+def test_masked_arrays_stay_masked(row):
+    compute, operands, expected = case(row)
+    mask = np.arange(24) % 4 == 1
+    masked = np.ma.array(operands[0], mask=mask)
+    result = compute(masked, *operands[1:])
+    assert isinstance(result, np.ma.MaskedArray)
+    assert (result.mask == mask).all()
+    same(result.data[~mask], expected[~mask])
+
+
+@by_row
+@pytest.mark.parametrize(
+    "make",
+    [
+        np.ndarray.tolist,
+        lambda x: tuple(x.tolist()),
+        lambda x: array.array("d", x),
+        memoryview,
+        WithArray,
+        WithInterface,
+        lambda x: x[:, None].tolist(),
+    ],
+    ids=[
+        "list",
+        "tuple",
+        "array.array",
+        "memoryview",
+        "__array__",
+        "__array_interface__",
+        "nested",
+    ],
+)
+def test_whatever_is_an_array_to_numpy(row, make):
+    compute, operands, _ = case(row, "float64")
+    made = [make(operand) for operand in operands]
+    same(compute(*made), compute(*map(np.asarray, made)))
+    same(compute(made[0], *operands[1:]), compute(np.asarray(made[0]), *operands[1:]))
+
+
+@by_row
+def test_scalars_give_scalars(row):
+    compute, operands, expected = case(row, "float64")
+    for i in range(8):
+        values = [operand[i] for operand in operands]
+        same(compute(*values), expected[i])
+        same(compute(*(value.item() for value in values)), expected[i])
+        same(compute(*(np.array(value) for value in values)), expected[i])
+        out = np.empty(())
+        assert compute(*values, out=out) is out
+        same(out[()], expected[i])
+
+
+@by_row
+def test_array_ufunc_overrides(row):
+    compute, operands, _ = case(row)
+    other = Overriding()
+    for i in range(len(operands)):
+        given = (*operands[:i], other, *operands[i + 1 :])
+        called, method, inputs, keywords = compute(*given, where=True)
+        assert (called, method, keywords) == (compute, "__call__", {"where": True})
+        assert all(one is two for one, two in zip(inputs, given, strict=True))
+    assert compute(*operands, out=other)[0] is compute
+    if len(operands) < 3:
+        assert compute.at(other, [0], *operands[1:])[1] == "at"
+
+
+@by_row
+def test_an_error_of_an_override_is_not_replaced(row):
+    class Failing:
+        def __array_ufunc__(self, *args, **keywords):
+            raise TypeError("mine")
+
+    for operands in ([Failing()] * len(row.operands), [Failing(), *[1j] * (len(row.operands) - 1)]):
+        with pytest.raises(TypeError, match=r"^mine$"):
+            ufunc(row)(*operands)
+
+
+# ------------------------------------------------------------------- methods
+
+
+@by_row
+def test_at(row):
+    compute, operands, _ = case(row)
+    x, *others = operands
+    indices = np.array([3, 0, 3, 23, 3, -1])
+    rest = [other[: len(indices)] for other in others]
+    expected = x.copy()
+    for k, index in enumerate(indices):
+        expected[index] = compute(expected[index], *(other[k] for other in rest))
+    if len(others) > 1:
+        with pytest.raises(ValueError, match=r"at|operand"):
+            compute.at(x, indices, *rest[:1])
+    else:
+        compute.at(x, indices, *rest)
+        same(x, expected)
+
+
+@pytest.mark.parametrize("row", BINARY, ids=[row.name for row in BINARY])
+@by_float
+def test_methods_of_binary_ufuncs(row, dtype):
+    compute, (a, b), _ = case(row, dtype)
+    same(compute.outer(a, b[:5]), compute(*np.broadcast_arrays(a[:, None], b[:5])))
+    for values in (a, a[::-1], a[::2], np.repeat(a, 3)[::3]):
+        running = [values[0]]
+        for value in values[1:]:
+            running.append(compute(running[-1], value))
+        running = np.array(running, dtype)
+        same(compute.accumulate(values), running)
+        same(compute.reduce(values), running[-1])
+        cuts = [0, 5, 11]
+        pieces = [values[i:j] for i, j in zip(cuts, [*cuts[1:], len(values)], strict=True)]
+        expected = np.array([compute.reduce(piece) for piece in pieces])
+        same(compute.reduceat(values, cuts), expected)
+    table = a.reshape(4, 6)
+    for axis in (0, 1):
+        columns = np.moveaxis(table, axis, 0)
+        expected = columns[0]
+        for line in columns[1:]:
+            expected = compute(expected, line)
+        same(compute.reduce(table, axis=axis), expected)
+        same(compute.accumulate(table, axis=axis).take(-1, axis), expected)
+    with pytest.raises(ValueError, match="no identity"):
+        compute.reduce(a[:0])
+
+
+# --------------------------------------------------------------------- slope
+
+
+@by_default_slope
+@by_float
+def test_slope_by_default_position_and_name(name, dtype):
+    compute, (*arrays, _), _ = case(BY_NAME[name], dtype)
+    slopes = {value: np.full(24, value, dtype) for value in (0.01, 0.2, -2, 0, 1.5)}
+    same(compute(*arrays), compute(*arrays, slopes[0.01]))
+    for value, slope in slopes.items():
+        expected = compute(*arrays, slope)
+        same(compute(*arrays, value), expected)
+        same(compute(*arrays, negative_slope=value), expected)
+        same(compute(*arrays, negative_slope=slope), expected)
+        same(compute(*arrays, **{"".join(["negative", "_slope"]): value}), expected)
+        out = np.zeros(24, dtype)
+        assert compute(*arrays, negative_slope=value, out=out) is out
+        same(out, expected)
+        same(compute(*arrays, out=out[::-1], negative_slope=value), expected[::1])
+
+
+@by_default_slope
+def test_slope_per_channel(name):
+    compute, (*arrays, slope), _ = case(BY_NAME[name])
+    table = [operand.reshape(4, 6) for operand in arrays]
+    for channels in (slope[:6], slope[:4, None]):
+        full = np.broadcast_to(channels, (4, 6)).copy()
+        same(compute(*table, channels), compute(*table, full))
+        same(compute(*table, negative_slope=channels), compute(*table, full))
+
+
+@by_default_slope
+def test_slope_given_twice_or_alone(name):
+    compute, operands, _ = case(BY_NAME[name])
+    with pytest.raises(TypeError, match="negative_slope"):
+        compute(*operands, negative_slope=0.1)
+    with pytest.raises(TypeError, match="negative_slope"):
+        compute(negative_slope=0.1)
+    with pytest.raises(TypeError):
+        compute()
+
+
+@by_row
+def test_other_operands_have_no_names(row):
+    compute, operands, _ = case(row)
+    named = dict(zip(row.operands, operands, strict=True))
+    with pytest.raises(TypeError):
+        compute(**named)
+
+
+# --------------------------------------------------------- integers, booleans
+
+
+@pytest.mark.parametrize("dtype", INTEGERS)
+def test_relu_keeps_integer_dtypes(dtype):
+    x = np.array([1, 0, 100], dtype)
+    assert fastact.relu(x).dtype == x.dtype
+    assert fastact.relu(x[::2]).dtype == x.dtype
+    assert fastact.relu(x[0]).dtype == x.dtype
+
+
+def test_relu_takes_booleans_as_square_does():
+    x = np.array([True, False])
+    same(fastact.relu(x), np.square(x))
+    assert fastact.relu(x).dtype == np.int8
+
+
+NUMBERS = [{}, {"negative_slope": 0.2}, {"negative_slope": 2}, {"negative_slope": -1}]
+
+
+@pytest.mark.parametrize("dtype", ["?", *INTEGERS])
+@by_row
+def test_integers_are_promoted_as_by_exp(row, dtype):
+    if row.integers:
+        pytest.skip("keeps integers")
+    compute = ufunc(row)
+    with np.errstate(over="ignore"):
+        promoted = np.exp(np.array([1, 0], dtype)).dtype
+    has_slope = "slope" in row.operands
+    for x in (np.array([1, 0, 3], dtype), np.array([1, 0, 3], dtype)[::2], np.array(1, dtype)):
+        for keywords in NUMBERS if has_slope else [{}]:
+            arrays = [x] * (len(row.operands) - has_slope)
+            result = compute(*arrays, **keywords)
+            assert result.dtype == promoted
+            floats = [operand.astype(promoted) for operand in arrays]
+            same(result, compute(*floats, **keywords))
+
+
+@by_default_slope
+@pytest.mark.parametrize(
+    "make",
+    [
+        memoryview,
+        lambda x: array.array("b", x),
+        WithArray,
+        WithInterface,
+        lambda x: x.view(Subclass),
+    ],
+)
+def test_integers_behind_a_protocol_are_promoted_so_too(name, make):
+    x = np.array([-100, 3], np.int8)
+    count = len(BY_NAME[name].operands) - 1
+    compute = getattr(fastact, name)
+    made = make(x)
+    assert compute(*[made] * count).dtype == np.exp(made).dtype == np.float16
+    assert compute(*[made] * count, 0.2).dtype == np.float16
+
+
+@by_default_slope
+def test_slope_of_integers_has_the_precision_of_the_dtype_asked_for(name):
+    x = np.array([-100, 3], np.int8)
+    arrays = [x] * (len(BY_NAME[name].operands) - 1)
+    compute = getattr(fastact, name)
+    expected = compute(*(a.astype(np.float64) for a in arrays))
+    same(compute(*arrays, dtype=np.float64), expected)
+    same(compute(*arrays, signature="d" * (len(arrays) + 1) + "->d"), expected)
+
+
+# -------------------------------------------------------------------- errors
+
+REFUSED = {
+    "complex64": np.array([1j], "complex64"),
+    "complex128": np.array([1j]),
+    "object": np.array([1.0], object),
+    "<U1": np.array(["a"]),
+    "|S1": np.array([b"a"]),
+    "StringDType()": np.array(["a"], np.dtypes.StringDType()),
+    "[('a', '<f4'), ('b', '<i2')]": np.zeros(1, [("a", "<f4"), ("b", "<i2")]),
+    "datetime64[D]": np.array(["2000-01-01"], "M8[D]"),
+    "timedelta64[s]": np.array([1], "m8[s]"),
+    str(np.dtype("g")): np.array([1], "g"),
+    "|V3": np.zeros(1, "V3"),
+}
+if np.dtype("g").itemsize == 8:  # a float64 by another name
+    del REFUSED[str(np.dtype("g"))]
+
+
+@by_row
+@pytest.mark.parametrize("dtype", REFUSED)
+def test_refused_dtypes_are_named(row, dtype):
+    compute = ufunc(row)
+    bad = REFUSED[dtype]
+    for i in range(len(row.operands)):
+        for other in (np.ones(1, np.float32), 1.0):
+            operands = [bad if i == j else other for j in range(len(row.operands))]
+            with pytest.raises(TypeError, match=re.escape(dtype)):
+                compute(*operands)
+            with pytest.raises(TypeError, match=re.escape(dtype)):
+                compute(*operands, out=np.empty(1))
+
+
+@by_row
+@pytest.mark.parametrize("value", ["a", b"a", 1j, None, {}, object()])
+def test_refused_python_values(row, value):
+    with pytest.raises(TypeError, match="dtype"):
+        ufunc(row)(*[value] * len(row.operands))
+
+
+def wrong_calls(compute, operands):
+    """Pairs of an error and the arguments that lead to it; `out` among them is filled with 7."""
+    x = operands[0]
+    frozen = np.full(24, 7, np.float32)
+    frozen.flags.writeable = False
+    for bad in (frozen, frozen[::-1], np.broadcast_to(np.float32(7), 24)):
+        yield ValueError, operands, {"out": bad}
+    for shape in ((23,), (25,), (1,), (24, 1), (0,), ()):
+        yield ValueError, operands, {"out": np.full(shape, 7, np.float32)}
+    if len(operands) > 1:
+        for shape in ((23,), (25,), (2,), (0,), (5, 23)):
+            shorter = np.ones(shape, np.float32)
+            yield ValueError, [shorter, *operands[1:]], {}
+            yield ValueError, [*operands[:-1], shorter], {"out": np.full(24, 7, np.float32)}
+    for dtype in ("i4", "?", "M8[s]", "u1"):
+        yield TypeError, operands, {"out": np.full(24, 7).astype(dtype)}
+    for keywords in ({"oot": None}, {"Out": None}, {"negative_slop": 1.0}, {"axis": 0}, {"": 1}):
+        yield TypeError, operands, keywords
+        yield TypeError, operands, {"out": np.full(24, 7, np.float32), **keywords}
+    yield TypeError, operands, {"out": [1.0] * 24}
+    yield TypeError, [*operands, x, x], {}
+    yield TypeError, [*operands, x], {"out": np.full(24, 7, np.float32)}
+    yield ValueError, operands, {"out": (np.full(24, 7, np.float32),) * 2}
+    yield ValueError, operands, {"out": np.full(24, 7, np.float32), "order": "X"}
+    yield ValueError, operands, {"out": np.full(24, 7, np.float32), "casting": "none"}
+
+
+@by_row
+def test_wrong_calls_change_nothing(row):
+    compute, operands, _ = case(row)
+    tried = 0
+    for error, given, keywords in wrong_calls(compute, operands):
+        arrays = [a for a in (*given, keywords.get("out")) if isinstance(a, np.ndarray)]
+        before = [a.tobytes() for a in arrays]
+        with pytest.raises(error) as caught:
+            compute(*given, **keywords)
+        assert str(caught.value)
+        assert [a.tobytes() for a in arrays] == before, keywords
+        tried += 1
+    assert tried > 20
+
+
+# ---------------------------------------------------------------------- dask
+
+
+@by_row
+@by_float
+def test_dask_computes_the_same_by_chunks(row, dtype):
+    compute = ufunc(row)
+    operands = [np.resize(operand, (60, 50)) for operand in samples(row, dtype)]
+    chunked = [dask.array.from_array(operand, chunks=(17, 13)) for operand in operands]
+    result = compute(*chunked)
+    assert isinstance(result, dask.array.Array)
+    assert result.dtype == dtype
+    same(result.compute(), compute(*operands))
+
+
+@by_default_slope
+def test_dask_with_slopes(name):
+    compute = getattr(fastact, name)
+    arrays = [np.resize(operand, (60, 50)) for operand in samples(BY_NAME[name], "float32")[:-1]]
+    chunked = [dask.array.from_array(operand, chunks=(17, 13)) for operand in arrays]
+    for keywords in ({}, {"negative_slope": 0.2}, {"negative_slope": np.arange(50, dtype="f4")}):
+        result = compute(*chunked, **keywords)
+        assert isinstance(result, dask.array.Array)
+        same(result.compute(), compute(*arrays, **keywords))
+
+
+@by_row
+def test_signature_tells_the_operands(row):
+    compute = ufunc(row)
+    if np.lib.NumpyVersion(np.__version__) < "2.4.0.dev0":
+        pytest.skip("ufuncs have no attributes before NumPy 2.4")
+    parameters = inspect.signature(compute).parameters
+    assert len([p for p in parameters.values() if p.kind is not p.KEYWORD_ONLY]) == compute.nin + 1
+    assert ("negative_slope" in parameters) == ("slope" in row.operands)

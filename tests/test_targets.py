@@ -1,0 +1,192 @@
+"""The choice of the instruction set, and threads: what is settled once per process."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from fastact import _engine, _targets, _ufuncs
+
+
+def run(code, folder, **environment):
+    """Runs Python code in a process of its own, outside of the source tree."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("FASTACT_")}
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=folder,
+        env=clean | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def output(code, folder, **environment):
+    done = run(code, folder, **environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+CHOSEN = """
+import sys, fastact
+from fastact import _ufuncs
+prefix = "fastact._kernels."
+print(_ufuncs.isa, *sorted(m.removeprefix(prefix) for m in sys.modules if m.startswith(prefix)))
+"""
+
+
+@pytest.mark.parametrize("name", _ufuncs.supported)
+def test_forced_choice_imports_that_module_only(name, tmp_path):
+    assert output(CHOSEN, tmp_path, FASTACT_ISA=name) == [name, name]
+
+
+@pytest.mark.parametrize("environment", [{}, {"FASTACT_ISA": ""}], ids=["unset", "empty"])
+def test_best_choice_by_default(environment, tmp_path):
+    best = _ufuncs.supported[0]
+    assert output(CHOSEN, tmp_path, **environment) == [best, best]
+
+
+@pytest.mark.parametrize("name", ["sse9", "AVX2", "baseline,avx2", " "])
+def test_unknown_choice_is_an_import_error_with_the_choices(name, tmp_path):
+    done = run("import fastact", tmp_path, FASTACT_ISA=name)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("ImportError")
+    assert repr(name) in last
+    assert all(choice in last for choice in _ufuncs.supported)
+
+
+def test_baseline_is_always_supported_and_last():
+    assert _targets.supported(frozenset())[-1] == "baseline"
+    assert _ufuncs.supported[-1] == "baseline"
+
+
+@pytest.mark.parametrize("target", _targets.TARGETS, ids=[t.name for t in _targets.TARGETS])
+def test_supported_wants_every_feature(target):
+    assert target.name in _targets.supported(frozenset(target.features) | {"more"})
+    for feature in target.features:
+        assert target.name not in _targets.supported(frozenset(target.features) - {feature})
+
+
+def test_choose():
+    names = ("fast", "slow")
+    assert _targets.choose(names) == "fast"
+    assert _targets.choose(names, "") == "fast"
+    assert _targets.choose(names, "slow") == "slow"
+    with pytest.raises(
+        ImportError, match="'other' is no instruction set; choose one of: fast, slow"
+    ):
+        _targets.choose(names, "other")
+
+
+@pytest.mark.skipif(len(_targets.TARGETS) == 1, reason="one instruction set only")
+def test_choice_that_the_processor_lacks():
+    best = _targets.TARGETS[0].name
+    with pytest.raises(
+        ImportError, match=r"not supported by this processor; choose one of: baseline$"
+    ):
+        _targets.choose(_targets.supported(frozenset()), best)
+
+
+# ------------------------------------------------------------------- threads
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "two", "1.5", "1 2", "0x2", "²", "inf"])
+def test_garbage_number_of_threads_is_an_import_error(value, tmp_path):
+    done = run("import fastact", tmp_path, FASTACT_NUM_THREADS=value)
+    assert done.returncode == 1
+    assert "ImportError: FASTACT_NUM_THREADS=" in done.stderr.splitlines()[-1]
+
+
+COUNT = "from fastact import _engine; print(_engine.thread_count())"
+
+
+def test_number_of_threads_is_a_limit(tmp_path):
+    assert output(COUNT, tmp_path, FASTACT_NUM_THREADS="1", OMP_NUM_THREADS="3") == ["1"]
+    allowed = "3" if _engine.openmp else "1"
+    for limit in "3", "99999999999999999999":
+        assert output(COUNT, tmp_path, FASTACT_NUM_THREADS=limit, OMP_NUM_THREADS="3") == [allowed]
+    assert output(COUNT, tmp_path, FASTACT_NUM_THREADS="4", OMP_NUM_THREADS="1") == ["1"]
+
+
+def test_limit_threads():
+    first = _engine.limit_threads(1)
+    try:
+        assert _engine.thread_count() == 1
+        assert _engine.limit_threads(2) == 1
+        for bad in 0, -1:
+            with pytest.raises(ValueError, match=f"{bad} given"):
+                _engine.limit_threads(bad)
+        assert _engine.limit_threads(1) == 2
+    finally:
+        _engine.limit_threads(first)
+
+
+FORK = """
+import os, signal, warnings
+import numpy as np
+import fastact
+from fastact import _engine
+
+# Python 3.12 sees the threads of OpenMP and warns: what is tested is that they do no harm.
+warnings.filterwarnings("ignore", r".*fork\\(\\) may lead to deadlocks", DeprecationWarning)
+x = np.linspace(-9, 9, 500_000, dtype=np.float32)
+expected = fastact.sigmoid(x).tobytes()
+for _ in range(3):
+    child = os.fork()
+    if child == 0:
+        signal.alarm(30)
+        right = fastact.sigmoid(x).tobytes() == expected and _engine.thread_count() == 1
+        os._exit(0 if right else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    # The parent goes on with all of its threads.
+    assert fastact.sigmoid(x).tobytes() == expected
+print(_engine.thread_count())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
+def test_a_forked_child_computes(tmp_path):
+    allowed = "2" if _engine.openmp else "1"
+    assert output(FORK, tmp_path, OMP_NUM_THREADS="2", FASTACT_NUM_THREADS="2") == [allowed]
+
+
+THREADS = """
+import threading
+import numpy as np
+import fastact
+
+x = np.linspace(-9, 9, 300_000, dtype=np.float32)
+expected = fastact.sigmoid(x).tobytes()
+wrong = []
+
+def work():
+    out = np.empty_like(x)
+    for _ in range(20):
+        out[:] = 7
+        if fastact.sigmoid(x, out=out).tobytes() != expected:
+            wrong.append(1)
+
+workers = [threading.Thread(target=work) for _ in range(6)]
+[worker.start() for worker in workers]
+[worker.join() for worker in workers]
+print(len(wrong))
+"""
+
+
+def test_python_threads_compute_at_the_same_time(tmp_path):
+    assert output(THREADS, tmp_path, OMP_NUM_THREADS="2", FASTACT_NUM_THREADS="2") == ["0"]
+
+
+def test_import_leaves_floating_point_modes_alone(tmp_path):
+    code = """
+import numpy as np
+def modes():
+    pairs = [1.0, 3.0], [-1.0, 3.0], [1e-308, 8.0], [5e-324, 1.0]
+    return [float(np.float64(a) / np.float64(b)).hex() for a, b in pairs]
+before = modes()
+import fastact
+print(modes() == before and float.fromhex(before[2]) > 0 and float.fromhex(before[3]) > 0)
+"""
+    assert output(code, tmp_path) == ["True"]

@@ -1,0 +1,388 @@
+"""Values: operation x dtype x instruction set x memory layout, from the reference table."""
+
+import ctypes
+import ctypes.util
+import platform
+import sys
+import warnings
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from conftest import make_ufuncs
+from layouts import LAYOUTS, SHAPE
+from reference import BY_NAME, FLOATS, ROWS, bit_type, bits, edges, exact, samples, special_values
+
+from fastact import _engine, _ufuncs
+
+CASES = [pytest.param(row, dtype, id=f"{row.name}-{dtype}") for row in ROWS for dtype in row.dtypes]
+FLOAT_CASES = [
+    pytest.param(row, dtype, id=f"{row.name}-{dtype}") for row in ROWS for dtype in FLOATS
+]
+by_row = pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
+by_case = pytest.mark.parametrize(("row", "dtype"), CASES)
+by_float_case = pytest.mark.parametrize(("row", "dtype"), FLOAT_CASES)
+by_float = pytest.mark.parametrize("dtype", FLOATS)
+by_layout = pytest.mark.parametrize("layout", LAYOUTS, ids=[layout.__name__ for layout in LAYOUTS])
+
+
+def assert_same_bits(result, expected, *operands):
+    """The very same bits; else an error that shows the first difference.
+
+    Of two NaN that meet, IEEE 754 leaves open which one goes on, and compilers swap
+    factors: where two operands are not finite (infinity makes a NaN on its way), NaN is NaN.
+    """
+    assert result.dtype.newbyteorder("=") == expected.dtype.newbyteorder("=")
+    assert result.shape == expected.shape
+    got, wanted = bits(result).ravel(), bits(expected).ravel()
+    different = got != wanted
+    if different.any() and len(operands) > 1:
+        several = sum((~np.isfinite(operand)).astype(int).ravel() for operand in operands) > 1
+        different &= ~(several & np.isnan(result).ravel() & np.isnan(expected).ravel())
+    if different.any():
+        wrong = np.flatnonzero(different)
+        at = wrong[0]
+        values = [np.broadcast_to(operand, result.shape).flat[at] for operand in operands]
+        pytest.fail(
+            f"{len(wrong)} of {len(got)} differ; at {at}: {values} gives {got[at]:#x} "
+            f"({result.flat[at]!r}), wanted {wanted[at]:#x} ({expected.flat[at]!r})"
+        )
+
+
+def matrix(values):
+    """Operands of the shape of a layout, in C order."""
+    return [np.resize(value, SHAPE) for value in values]
+
+
+def special_grid(row, dtype):
+    """Every special value of an operand with every one of the others."""
+    values = special_values(np.dtype(dtype))
+    return [grid.ravel() for grid in np.meshgrid(*[values] * len(row.operands), indexing="ij")]
+
+
+def random_patterns(dtype, count, seed=1):
+    """Numbers of which every bit is random: NaN, infinite and subnormal ones too."""
+    rng = np.random.default_rng(seed)
+    kind = bit_type(dtype)
+    return rng.integers(0, np.iinfo(kind).max, count, kind, endpoint=True).view(dtype)
+
+
+# --------------------------------------------------------------------- error
+
+
+@by_float_case
+def test_error_is_within_the_bound(ufuncs, row, dtype, exact_results):
+    operands, expected = exact_results(row, dtype)
+    result = ufuncs[row.name](*operands)
+    assert result.dtype == dtype
+    error = expected.error(result)
+    worst = error.argmax()
+    assert error[worst] <= row.bounds[dtype], (
+        f"{(error > row.bounds[dtype]).sum()} of {len(error)} are off by more; the worst by "
+        f"{error[worst]} ULP: {[operand[worst] for operand in operands]} gives {result[worst]!r}, "
+        f"wanted {expected.near[worst]!r}"
+    )
+
+
+@pytest.fixture(scope="module")
+def exact_results():
+    """Samples and their exact results, computed once for all instruction sets."""
+    known = {}
+
+    def get(row, dtype):
+        if (row.name, dtype) not in known:
+            operands = samples(row, dtype)
+            known[row.name, dtype] = operands, exact(row, operands)
+        return known[row.name, dtype]
+
+    return get
+
+
+@pytest.mark.parametrize("dtype", BY_NAME["relu"].dtypes)
+def test_relu_is_the_maximum_with_zero(ufuncs, dtype):
+    (x,) = samples(BY_NAME["relu"], dtype)
+    # `+ 0` makes the +0 of a -0.0.
+    assert_same_bits(ufuncs["relu"](x), np.maximum(x, 0) + x.dtype.type(0), x)
+
+
+def all_half():
+    return np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+
+
+def test_half_sigmoid_is_correctly_rounded_for_all_inputs(ufuncs):
+    x = all_half()
+    # float64 has 42 more bits than float16, and no exact result is that close to a tie.
+    with np.errstate(all="ignore"):
+        expected = (1 / (1 + np.exp(-x.astype(np.float64)))).astype(np.float16)
+    result = ufuncs["sigmoid"](x)
+    assert np.array_equal(np.isnan(result), np.isnan(x))
+    number = ~np.isnan(x)
+    assert_same_bits(result[number], expected[number], x[number])
+
+
+@by_row
+def test_half_is_correctly_rounded_for_all_inputs(ufuncs, row):
+    """With a gradient of 1."""
+    x = all_half()
+    x = x[np.isfinite(x)]
+    operands = {"grad": np.ones_like(x), "slope": np.full_like(x, 0.01)}
+    operands = [operands.get(name, x) for name in row.operands]
+    if "y" in row.operands:
+        operands = [operand[(x >= 0) & (x <= 1)] for operand in operands]
+    result = ufuncs[row.name](*operands)
+    assert exact(row, operands).error(result).max() <= 0.5
+
+
+@by_float_case
+def test_special_values(ufuncs, row, dtype):
+    *operands, expected = np.array(row.special, dtype).T.copy()
+    result = ufuncs[row.name](*operands)
+    wrong = (result != expected) | (np.signbit(result) != np.signbit(expected))
+    wrong &= ~np.isnan(expected) | ~np.isnan(result)
+    cases = np.transpose([*operands, expected, result])[wrong]
+    assert not wrong.any(), f"operands, wanted, got:\n{cases}"
+
+
+@by_float
+def test_sigmoid_is_monotone_and_between_0_and_1(ufuncs, dtype):
+    dtype = np.dtype(dtype)
+    # Runs of neighbours, where a step down would be one of the last bit.
+    anchors = np.concatenate(
+        [np.linspace(-110, 40, 600), np.linspace(-750, -690, 100), np.geomspace(1e-9, 1, 200)]
+    )
+    kind = bit_type(dtype)
+    runs = bits(anchors.astype(dtype))[:, None] + np.arange(40, dtype=kind)
+    values = runs.view(dtype).ravel()
+    values = np.concatenate([values, edges(dtype), random_patterns(dtype, 10_000)])
+    values = np.sort(values[~np.isnan(values)])
+    result = ufuncs["sigmoid"](values)
+    assert result.min() == 0
+    assert result.max() == 1
+    assert (np.diff(result) >= 0).all()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "last"), [("float16", -17.3), ("float32", -103.97), ("float64", -745.1)]
+)
+def test_sigmoid_keeps_its_tail_to_the_smallest_subnormal(ufuncs, dtype, last):
+    x = np.array([last, last - 1], dtype)
+    assert_same_bits(
+        ufuncs["sigmoid"](x), np.array([np.finfo(dtype).smallest_subnormal, 0], dtype), x
+    )
+
+
+# ----------------------------------------------------------------- same bits
+
+
+@by_layout
+@by_case
+def test_layout_does_not_change_the_bits(ufuncs, row, dtype, layout):
+    check_layout(ufuncs[row.name], dtype, layout, samples(row, dtype))
+
+
+@by_layout
+@by_float_case
+def test_layout_does_not_change_special_values(ufuncs, row, dtype, layout):
+    """Not even the bits of a NaN."""
+    check_layout(ufuncs[row.name], dtype, layout, special_grid(row, dtype))
+
+
+def check_layout(compute, dtype, layout, values):
+    for operands, out in layout(matrix(values)):
+        native = np.dtype(dtype)
+        plain = [np.array(o, dtype=native, order="C") for o in np.broadcast_arrays(*operands)]
+        flat = [operand.ravel() for operand in plain]
+        expected = compute(*flat, out=np.empty_like(flat[0])).reshape(plain[0].shape)
+        result = compute(*operands, out=out)
+        if out is not None:
+            assert result is out
+        assert_same_bits(np.asarray(result), expected, *plain)
+
+
+@by_case
+def test_neither_length_nor_position_changes_the_bits(ufuncs, row, dtype):
+    compute = ufuncs[row.name]
+    operands = [np.resize(operand, 4200) for operand in samples(row, dtype)]
+    expected = compute(*operands)
+    alone = [compute(*(operand[i : i + 1] for operand in operands)) for i in range(200)]
+    assert_same_bits(np.concatenate(alone), expected[:200], *(o[:200] for o in operands))
+    # Around vectors and blocks: 4096 bytes of 1, 2, 4 and 8 bytes each.
+    blocks = (511, 512, 513, 1023, 1024, 1025, 2047, 2048, 2049, 4095, 4096, 4097)
+    for length in (*range(71), *blocks):
+        for start in 0, 1, 97:
+            part = slice(start, start + length)
+            shares = [operand[part] for operand in operands]
+            assert_same_bits(compute(*shares), expected[part], *shares)
+            strided = [np.repeat(share, 2)[::2] for share in shares]
+            assert_same_bits(compute(*strided), expected[part], *shares)
+
+
+@contextmanager
+def threads(count):
+    previous = _engine.limit_threads(count)
+    try:
+        yield
+    finally:
+        _engine.limit_threads(previous)
+
+
+@by_case
+def test_threads_do_not_change_the_bits(ufuncs, row, dtype):
+    compute = ufuncs[row.name]
+    operands = [np.resize(operand, 3 * 65536 + 4097) for operand in samples(row, dtype)]
+    small = [
+        compute(*(o[i : i + 4096] for o in operands)) for i in range(0, len(operands[0]), 4096)
+    ]
+    expected = np.concatenate(small)
+    for count in 1, 2, 3:
+        with threads(count):
+            assert_same_bits(compute(*operands), expected, *operands)
+            backwards = [operand[::-1] for operand in operands]
+            assert_same_bits(compute(*backwards), expected[::-1])
+            into = operands[0].copy()
+            compute(into, *operands[1:], out=into)
+            assert_same_bits(into, expected, *operands)
+
+
+def patterns(row, dtype):
+    """Operands from the whole range of bit patterns, and samples of the ordinary."""
+    if dtype == "float16":
+        x = all_half()
+    elif dtype == "float32":
+        x = np.arange(0, 1 << 32, 10_007, dtype=np.uint32).view(np.float32)
+    else:
+        ordinary = np.random.default_rng(2).uniform(-760, 760, 100_000)
+        x = np.concatenate([random_patterns(dtype, 100_000), ordinary])
+    others = [random_patterns(dtype, len(x), seed) for seed in range(3, 2 + len(row.operands))]
+    random = dict(zip([name for name in row.operands if name not in "xy"], others, strict=True))
+    operands = [random.get(name, x) for name in row.operands]
+    pairs = zip(operands, samples(row, dtype), special_grid(row, dtype), strict=True)
+    operands = [np.concatenate(pair) for pair in pairs]
+    if row.operands[0] == "grad":
+        operands[0][::2] = 1
+    return operands
+
+
+@pytest.mark.skipif(len(_ufuncs.supported) == 1, reason="one instruction set only")
+@by_float_case
+def test_instruction_sets_agree_in_every_bit(row, dtype):
+    operands = patterns(row, dtype)
+    first, *others = (make_ufuncs(isa)[row.name](*operands) for isa in _ufuncs.supported)
+    for other in others:
+        assert_same_bits(other, first, *operands)
+
+
+# ---------------------------------------------------------- flags and modes
+
+
+@contextmanager
+def all_errors():
+    with warnings.catch_warnings(), np.errstate(all="raise"):
+        warnings.simplefilter("error")
+        yield
+
+
+@by_layout
+@by_float_case
+def test_no_call_warns(ufuncs, row, dtype, layout):
+    """Exact arrays take the fast call here, other layouts NumPy's."""
+    for operands, out in layout(matrix(special_grid(row, dtype))):
+        with all_errors():
+            ufuncs[row.name](*operands, out=out)
+
+
+@by_row
+def test_no_call_on_python_values_warns(ufuncs, row):
+    for values in zip(*(grid.tolist() for grid in special_grid(row, "float64")), strict=True):
+        with all_errors():
+            ufuncs[row.name](*values)
+            ufuncs[row.name](*([value] for value in values))
+
+
+@by_float
+@pytest.mark.parametrize("slope", [1e300, -1e300, 1e-300, 7e4, 1e-7, 1e-40, np.inf, np.nan])
+@pytest.mark.parametrize("name", ["leaky_relu", "leaky_relu_backward"])
+def test_no_slope_warns(ufuncs, name, slope, dtype):
+    """A Python number takes the type of the arrays, which may not be able to hold it."""
+    arrays = [np.array([-1, 0, 2, -3], dtype)] * (len(BY_NAME[name].operands) - 1)
+    with np.errstate(all="ignore"):
+        expected = ufuncs[name](*arrays, np.full(4, slope).astype(dtype))
+    for part in (np.s_[:], np.s_[::2], np.s_[0]):
+        with all_errors():
+            result = ufuncs[name](*(array[part] for array in arrays), slope)
+        np.testing.assert_array_equal(result, expected[part])
+
+
+def control_register():
+    """Returns a function that reads MXCSR, through the fegetenv of glibc."""
+    libm = ctypes.CDLL(ctypes.util.find_library("m"))
+    environment = ctypes.create_string_buffer(64)
+
+    def read():
+        assert libm.fegetenv(environment) == 0
+        return int.from_bytes(environment.raw[28:32], sys.byteorder)
+
+    return read, libm
+
+
+ALL_EXCEPTIONS = 0x3D
+STATUS = 0x3F
+
+glibc_on_x86_64 = pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc" or platform.machine() != "x86_64",
+    reason="reads MXCSR by glibc",
+)
+
+
+@glibc_on_x86_64
+@pytest.mark.parametrize("raised", [0, ALL_EXCEPTIONS], ids=["clear", "raised"])
+@by_float_case
+def test_calls_leave_modes_and_flags_alone(ufuncs, row, dtype, raised):
+    read, libm = control_register()
+    compute = ufuncs[row.name]
+    grid = special_grid(row, dtype)
+    out = np.empty_like(grid[0])
+    large = [np.resize(operand, 150_000) for operand in grid]
+    calls = [(grid, out, {}), (large, np.empty_like(large[0]), {})]
+    if "slope" in row.operands:
+        # Its conversion to the type of the arrays counts too.
+        calls += [(grid[:-1], out, {"negative_slope": slope}) for slope in (0.01, 1e-42, 1e-320)]
+        calls += [(grid[:-1], out, {})]
+    for operands, target, keywords in calls:
+        libm.feclearexcept(ALL_EXCEPTIONS)
+        libm.feraiseexcept(raised)
+        before = read()
+        compute(*operands, out=target, **keywords)
+        after = read()
+        libm.feclearexcept(ALL_EXCEPTIONS)
+        assert after & ~STATUS == before & ~STATUS
+        assert after == before, (
+            f"{before & STATUS:#x} before, {after & STATUS:#x} after, {keywords}"
+        )
+
+
+@glibc_on_x86_64
+@by_layout
+@by_row
+def test_numpys_call_leaves_the_modes_alone(ufuncs, row, layout):
+    read, _ = control_register()
+    for operands, out in layout(matrix(special_grid(row, "float32"))):
+        before = read() & ~STATUS
+        ufuncs[row.name](*operands, out=out)
+        assert read() & ~STATUS == before
+
+
+THIRDS = [f"{sign}0x1.5555555555555p-{power}" for power in (2, 1) for sign in ("", "-")]
+
+
+def test_denormals_and_rounding_are_as_ever(ufuncs):
+    """Flush-to-zero, denormals-are-zero and the rounding mode, seen in what they change."""
+    x = np.linspace(-200, 200, 150_000, dtype=np.float32)
+    tiny = np.array([5e-324, -5e-324])
+    for row in ROWS:
+        ufuncs[row.name](*[x] * len(row.operands))
+        assert (tiny + tiny == [1e-323, -1e-323]).all()
+        assert (np.array([1e-308]) / 4 != 0).all()
+        # 1/3 lies above its double, -2/3 too: directed rounding would move one of them.
+        thirds = np.array([1.0, -1.0, 2.0, -2.0]) / np.full(4, 3.0)
+        assert [third.hex() for third in thirds.tolist()] == THIRDS
