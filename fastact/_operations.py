@@ -75,7 +75,10 @@ _COMMON = """
     No floating-point warning is ever set, but by casts that NumPy makes for `dtype` or
     `out`. The bits of a result depend on the input values alone."""
 
-_FLOATS = "float16, float32, float64; integers are promoted as by `numpy.exp`."
+_FLOATS = (
+    "float16, float32, float64, bfloat16 of ml_dtypes; integers are promoted as by\n"
+    "    `numpy.exp`."
+)
 
 
 def _doc(summary: str, parameters: str, returns: str, notes: str) -> str:
@@ -100,7 +103,7 @@ OPERATIONS = (
             "max(0, x), element by element.",
             _X,
             "NaN for NaN, +0 for -0.0.",
-            "Exact. float16, float32, float64 and all integer types keep their dtype.",
+            "Exact. Keeps float16, float32, float64, bfloat16 of ml_dtypes, and all integer types.",
         ),
     ),
     Operation(

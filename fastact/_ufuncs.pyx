@@ -64,6 +64,9 @@ cdef extern from "numpy/ufuncobject.h":
     ctypedef struct PyUFuncObject:
         void **data
         call_t vectorcall
+    int PyUFunc_RegisterLoopForType(
+        PyUFuncObject *ufunc, int usertype, cnp.PyUFuncGenericFunction function,
+        const int *arg_types, void *data) except -1
     object PyUFunc_FromFuncAndData(
         cnp.PyUFuncGenericFunction *functions, void **data, char *types, int ntypes,
         int nin, int nout, int identity, const char *name, const char *doc, int unused)
@@ -84,6 +87,7 @@ cdef struct Operation:
     char types[64]                # MAX_LOOPS * (MAX_INPUTS + 1)
     Kernel kernels[MAX_LOOPS]
     Kernel *by_type[TYPES]         # NumPy's type number -> the kernel of that type, or NULL
+    Kernel bfloat16
     int nin
     bint has_default
     double default
@@ -93,6 +97,10 @@ cdef struct Operation:
 # Keywords in a call are interned, and so is this: they compare by address.
 cdef object OUT = sys.intern("out")
 _kept = []                        # what C pointers point into; ufuncs live as long
+_made = []                        # all ufuncs
+cdef dict _modules = sys.modules
+# NumPy's type number of ml_dtypes.bfloat16, once its loops are registered.
+cdef int bfloat16_type = -1
 
 
 cdef void ufunc_loop(
@@ -125,6 +133,14 @@ cdef inline int plain_flags(PyObject *operand) noexcept:
     return flags & (cnp.NPY_ARRAY_C_CONTIGUOUS | cnp.NPY_ARRAY_F_CONTIGUOUS)
 
 
+cdef inline Kernel *kernel_for(Operation *op, PyArrayObject *array) noexcept:
+    """The kernel for the type of an array, or NULL."""
+    cdef int type_number = PyArray_TYPE(array)
+    if type_number < TYPES:
+        return op.by_type[type_number]
+    return &op.bfloat16 if type_number == bfloat16_type else NULL
+
+
 cdef object fast_call(object self, PyObject *const *args, size_t nargsf, PyObject *kwnames):
     """The `vectorcall` slot of every ufunc here."""
     cdef Operation *op = <Operation *> (<PyUFuncObject *> self).data
@@ -152,9 +168,7 @@ cdef object fast_call(object self, PyObject *const *args, size_t nargsf, PyObjec
 
     cdef PyArrayObject *first = <PyArrayObject *> args[0]
     cdef int order = plain_flags(args[0])
-    if not order or PyArray_NDIM(first) == 0 or PyArray_TYPE(first) >= TYPES:
-        return general_call(self, args, nargsf, kwnames)
-    cdef Kernel *kernel = op.by_type[PyArray_TYPE(first)]
+    cdef Kernel *kernel = kernel_for(op, first) if order and PyArray_NDIM(first) else NULL
     if kernel == NULL:
         return general_call(self, args, nargsf, kwnames)
     cdef char *data[MAX_INPUTS + 1]
@@ -216,19 +230,21 @@ cdef object general_call(object self, PyObject *const *args, size_t nargsf, PyOb
     """NumPy's call, with the default operand filled in."""
     cdef Operation *op = <Operation *> (<PyUFuncObject *> self).data
     cdef Py_ssize_t i, given = PyVectorcall_NARGS(nargsf)
+    if bfloat16_type < 0 and "ml_dtypes" in _modules:
+        find_bfloat16()
     try:
-        if op.has_default:
-            return call_filled(self, args, given, kwnames)
-        return op.numpy_call(self, args, nargsf, kwnames)
+        return call_filled(self, args, nargsf, kwnames)
     except TypeError as error:
         refuse_dtypes(self, [<object> args[i] for i in range(min(given, op.nin))], error)
         raise
 
 
-cdef object call_filled(object self, PyObject *const *args, Py_ssize_t given, PyObject *kwnames):
-    """NumPy's call, for an operation whose last operand has a default."""
+cdef object call_filled(object self, PyObject *const *args, size_t nargsf, PyObject *kwnames):
+    """NumPy's call; the last operand is positional then, if it has a default."""
     cdef Operation *op = <Operation *> (<PyUFuncObject *> self).data
-    cdef Py_ssize_t i
+    if not op.has_default:
+        return op.numpy_call(self, args, nargsf, kwnames)
+    cdef Py_ssize_t i, given = PyVectorcall_NARGS(nargsf)
     cdef list operands = [<object> args[i] for i in range(given)]
     cdef dict keywords = {}
     if kwnames != NULL:
@@ -272,7 +288,9 @@ cdef fill_default(object self, Operation *op, list operands, dict keywords):
     others = operands[:op.nin - 1]
     if not all(isinstance(operand, (np.ndarray, np.generic)) for operand in others):
         return
-    if all(operand.dtype.kind in "biuf" for operand in others):
+    if all(operand.dtype.num == bfloat16_type for operand in others):
+        operands[op.nin - 1] = others[0].dtype.type(operands[op.nin - 1])
+    elif all(operand.dtype.kind in "biuf" for operand in others):
         dtype = np.exp.resolve_dtypes((np.result_type(*others), None))[1]
         with np.errstate(all="ignore"):
             operands[op.nin - 1] = dtype.type(operands[op.nin - 1])
@@ -309,20 +327,18 @@ cdef void *loop_of(dict table, str name):
     return NULL if row is None else PyCapsule_GetPointer(row, "fastact.kernel")
 
 
-cdef bint find_kernel(dict table, str name, object dtype, Kernel *kernel):
-    """Fills in `kernel` for an operation and a dtype; False where the table has none."""
-    kind = f"{dtype.kind}{8 * dtype.itemsize}"
-    kernel.item = kernel.block_item = dtype.itemsize
+cdef bint find_kernel(dict table, str name, str kind, Py_ssize_t item, Kernel *kernel):
+    """Fills in `kernel` for an operation and a type; False where the table has none."""
+    kernel.item = kernel.block_item = item
     kernel.loop = loop_of(table, f"{name}_{kind}")
     if kernel.loop == NULL:
-        # Not computed as such; in float32, if there is a conversion.
         kernel.load = <convert_t> loop_of(table, f"load_{kind}")
         kernel.store = <convert_t> loop_of(table, f"store_{kind}")
         if kernel.load == NULL:
             return False
         kind = "f32"
         kernel.block_item = 4
-        kernel.loop = loop_of(table, f"{name}_narrow_f32")
+        kernel.loop = loop_of(table, f"{name}_narrow")
         if kernel.loop == NULL:
             kernel.loop = loop_of(table, f"{name}_f32")
     kernel.shared_loop = loop_of(table, f"{name}_shared_{kind}")
@@ -346,7 +362,8 @@ cdef object make_ufunc(operation, dict table):
     for char in "bBhHiIlLqQefd":
         dtype = np.dtype(char)
         op.kernels[count].nin = op.nin
-        if not find_kernel(table, operation.name, dtype, &op.kernels[count]):
+        kind = f"{dtype.kind}{8 * dtype.itemsize}"
+        if not find_kernel(table, operation.name, kind, dtype.itemsize, &op.kernels[count]):
             continue
         op.functions[count] = <cnp.PyUFuncGenericFunction> ufunc_loop
         op.data[count] = &op.kernels[count]
@@ -366,7 +383,38 @@ cdef object make_ufunc(operation, dict table):
         ufunc.__doc__ = f"{operation.name}{operation.signature}\n\n{operation.doc}"
     op.numpy_call = (<PyUFuncObject *> ufunc).vectorcall
     (<PyUFuncObject *> ufunc).vectorcall = fast_call
+    op.bfloat16.nin = op.nin
+    find_kernel(table, operation.name, "bf16", 2, &op.bfloat16)
+    if bfloat16_type >= 0:
+        add_bfloat16(ufunc)
+    _made.append(ufunc)
     return ufunc
+
+
+cdef int add_bfloat16(object ufunc) except -1:
+    """Gives a ufunc its loop for the type number `bfloat16_type`."""
+    cdef Operation *op = <Operation *> (<PyUFuncObject *> ufunc).data
+    cdef int[MAX_INPUTS + 1] types
+    cdef int i
+    for i in range(op.nin + 1):
+        types[i] = bfloat16_type
+    return PyUFunc_RegisterLoopForType(
+        <PyUFuncObject *> ufunc, bfloat16_type, ufunc_loop, types, &op.bfloat16)
+
+
+cdef int find_bfloat16() except -1:
+    """Gives all ufuncs a loop for bfloat16, once ml_dtypes is in use.
+
+    Nobody has a bfloat16 array without ml_dtypes being imported, and NumPy would cast it
+    to float32, as ml_dtypes allows.
+    """
+    global bfloat16_type
+    bfloat16 = getattr(_modules["ml_dtypes"], "bfloat16", None)
+    if bfloat16 is not None:                         # else it is just being imported
+        bfloat16_type = np.dtype(bfloat16).num
+        for ufunc in _made:
+            add_bfloat16(ufunc)
+    return 0
 
 
 def kernel_table(isa):

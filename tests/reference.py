@@ -10,11 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
+import ml_dtypes
 import mpmath
 import numpy as np
 
 INF, NAN = np.inf, np.nan
-FLOATS = ("float16", "float32", "float64")
+FLOATS = ("bfloat16", "float16", "float32", "float64")
 INTEGERS = tuple("bBhHiIlLqQ")
 EXACT_CONTEXT = mpmath.MPContext()
 EXACT_CONTEXT.prec = 240
@@ -55,8 +56,8 @@ def _sigmoid(exp, x):
     return 1 / (1 + exp(-x))
 
 
-def _bounds(*ulp):
-    return dict(zip(FLOATS, ulp, strict=True))
+def _bounds(narrow, *ulp):
+    return dict(zip(FLOATS, (narrow, narrow, *ulp), strict=True))
 
 
 GRADS = (3.0, -3.0, 0.0, -0.0, INF, -INF, NAN)
@@ -162,9 +163,26 @@ def bits(array):
     return native.view(bit_type(native.dtype))
 
 
+def finfo(dtype):
+    """np.finfo, which does not know bfloat16."""
+    return (np if np.dtype(dtype).kind == "f" else ml_dtypes).finfo(dtype)
+
+
+def is_nan(array):
+    """np.isnan, silent: that of ml_dtypes raises a flag for a signalling NaN."""
+    with np.errstate(invalid="ignore"):
+        return np.isnan(array)
+
+
+def is_finite(array):
+    """np.isfinite, silent in the same way."""
+    with np.errstate(invalid="ignore"):
+        return np.isfinite(array)
+
+
 def edges(dtype):
     """Finite values where formulas change: ends of the type, and of the exponential."""
-    info = np.finfo(dtype)
+    info = finfo(dtype)
     # From here on exp underflows: half of the smallest subnormal, and the smallest normal.
     tails = [-np.log(float(info.smallest_normal)) + extra for extra in (0, 16.6, 17.3, 37)]
     steps = np.log(2) * np.array([0.5, 1, 1.5, 24.5, 53.5])
@@ -187,7 +205,7 @@ def edges(dtype):
 
 def special_values(dtype):
     """NaN quiet and signalling with either sign, infinities, zeros, and ends of the type."""
-    info = np.finfo(dtype)
+    info = finfo(dtype)
     ends = [
         0.0,
         1.0,
@@ -209,7 +227,7 @@ def special_values(dtype):
 
 def _any(dtype, rng, n):
     """Ordinary, huge, tiny and subnormal numbers, and edges that will meet each other."""
-    info = np.finfo(dtype)
+    info = finfo(dtype)
     top, bottom = info.maxexp, info.minexp
     # Beyond x = `tail` a sigmoid is 0, and with a huge gradient its derivative is not.
     tail = (1 + info.nmant - bottom) * np.log(2)
@@ -224,7 +242,7 @@ def _any(dtype, rng, n):
 def _unit(dtype, rng, n):
     """Outputs of sigmoid: [0, 1], crowded at both ends."""
     values = np.abs(_any(dtype, rng, n))
-    near_one = 1 - np.ldexp(rng.uniform(0, 1, n), -rng.integers(0, np.finfo(dtype).nmant + 2, n))
+    near_one = 1 - np.ldexp(rng.uniform(0, 1, n), -rng.integers(0, finfo(dtype).nmant + 2, n))
     values = np.concatenate([values, rng.uniform(0, 1, n).astype(dtype), near_one.astype(dtype)])
     return values[values <= 1]
 
@@ -294,7 +312,7 @@ class Exact:
 def exact(row, operands):
     """Exact results of a row for finite operands of one floating dtype."""
     dtype = operands[0].dtype
-    info = np.finfo(dtype)
+    info = finfo(dtype)
     if dtype == np.float64:
         near, exponent, rest = _exact_in_mpmath(row, operands, info)
     else:

@@ -5,6 +5,8 @@ import copy
 import inspect
 import pickle
 import re
+import subprocess
+import sys
 
 import dask.array
 import numpy as np
@@ -592,3 +594,29 @@ def test_signature_tells_the_operands(row):
     parameters = inspect.signature(compute).parameters
     assert len([p for p in parameters.values() if p.kind is not p.KEYWORD_ONLY]) == compute.nin + 1
     assert ("negative_slope" in parameters) == ("slope" in row.operands)
+
+
+# ------------------------------------------------------------------ bfloat16
+
+FIRST_SEEN = """
+import sys, numpy as np
+import {first}, {second}
+assert fastact.sigmoid([0.0]) == 0.5                 # NumPy's call, before any bfloat16
+import ml_dtypes
+x = np.array([-2, 0, 3], ml_dtypes.bfloat16)
+for y in (fastact.relu(x), fastact.leaky_relu(x), fastact.leaky_relu(x, negative_slope=0.5),
+          fastact.leaky_relu(x[0]), fastact.sigmoid(x[::2]), fastact.sigmoid_backward(x, x)):
+    assert y.dtype == x.dtype, y.dtype
+assert fastact.leaky_relu(x, 0.5).tolist() == [-1, 0, 3]
+"""
+
+
+@pytest.mark.parametrize("modules", [("fastact", "ml_dtypes"), ("ml_dtypes", "fastact")])
+def test_bfloat16_is_found_whichever_is_imported_first(modules):
+    program = FIRST_SEEN.format(first=modules[0], second=modules[1])
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_fastact_does_not_import_ml_dtypes():
+    program = "import fastact, sys; assert 'ml_dtypes' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -132,8 +132,7 @@ cdef void sigmoid_backward_from_output(
 
 # ------------------------------------------------------------------ 16-bit types
 #
-# An operation without a loop of its own for float16 is computed in float32, by its loop
-# `narrow` if there is one.
+# Operations on these are computed in float32, by the loop `narrow` where there is one.
 
 cdef void load_f16(u16 half, f32 out, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
@@ -147,23 +146,36 @@ cdef void store_f16(f32 x, u16 half, Py_ssize_t n) noexcept nogil:
         half[i] = formula.to_half(x[i])
 
 
+cdef void load_bf16(u16 bfloat, f32 out, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        out[i] = formula.from_bfloat(bfloat[i])
+
+
+cdef void store_bf16(f32 x, u16 bfloat, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        bfloat[i] = formula.to_bfloat(x[i])
+
+
 cdef void sigmoid_narrow(f32 x, f32 out, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(n):
         out[i] = formula.sigmoid_narrow(x[i])
 
 
-cdef void sigmoid_backward_f16(u16 grad, u16 x, u16 out, Py_ssize_t n) noexcept nogil:
+cdef void sigmoid_backward_narrow(f32 grad, f32 x, f32 out, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(n):
-        out[i] = formula.sigmoid_backward_half(grad[i], x[i])
+        out[i] = formula.sigmoid_backward_narrow(grad[i], x[i])
 
 
 # --------------------------------------------------------------------- table
 #
-# <operation>_<type>: the loop over arrays. <operation>_shared_<type>, where there
-# is one: the same with the last operand a single value. load_<type> and
-# store_<type>: to and from float32; <operation>_narrow_f32: the loop between them.
+# <operation>_<type>: the loop over arrays. <operation>_shared_<type>, where there is one:
+# the same with the last operand a single value. load_<type>, store_<type>: to and from
+# float32, for a type that is computed in it, and <operation>_narrow: the loop in between,
+# where it is not <operation>_f32.
 
 cdef object row(void *loop):
     return PyCapsule_New(loop, "fastact.kernel", NULL)
@@ -192,12 +204,14 @@ TABLE = {
     "leaky_relu_backward_shared_f64": row(<void *> leaky_relu_backward_shared[f64]),
     "sigmoid_f32": row(<void *> sigmoid[f32]),
     "sigmoid_f64": row(<void *> sigmoid[f64]),
-    "sigmoid_narrow_f32": row(<void *> sigmoid_narrow),
+    "sigmoid_narrow": row(<void *> sigmoid_narrow),
     "sigmoid_backward_f32": row(<void *> sigmoid_backward[f32]),
     "sigmoid_backward_f64": row(<void *> sigmoid_backward[f64]),
-    "sigmoid_backward_f16": row(<void *> sigmoid_backward_f16),
+    "sigmoid_backward_narrow": row(<void *> sigmoid_backward_narrow),
     "sigmoid_backward_from_output_f32": row(<void *> sigmoid_backward_from_output[f32]),
     "sigmoid_backward_from_output_f64": row(<void *> sigmoid_backward_from_output[f64]),
     "load_f16": row(<void *> load_f16),
     "store_f16": row(<void *> store_f16),
+    "load_bf16": row(<void *> load_bf16),
+    "store_bf16": row(<void *> store_bf16),
 }
