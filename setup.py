@@ -106,6 +106,7 @@ setup(
                 define_macros=[("FASTACT_FEATURES", " ".join(f"FEATURE({f})" for f in FEATURES))],
             ),
             extension("fastact._engine"),
+            extension("fastact._memory", define_macros=NUMPY_API),
             extension("fastact._ufuncs", define_macros=NUMPY_API),
             *(extension(name, depends=["fastact/_kernels/kernels.pxi"]) for name in KERNELS),
         ],

@@ -19,6 +19,16 @@ except ImportError as error:
         "with `pip install --editable .`"
     ) from error
 
+from fastact._engine import get_num_threads, num_threads, set_num_threads
+from fastact._memory import release_buffers, set_buffer_limit
+
 globals().update(_ufuncs.ufuncs)
 
-__all__ = sorted(_ufuncs.ufuncs)
+__all__ = [
+    "get_num_threads",
+    "num_threads",
+    "release_buffers",
+    "set_buffer_limit",
+    "set_num_threads",
+    *sorted(_ufuncs.ufuncs),
+]

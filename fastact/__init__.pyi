@@ -1,13 +1,19 @@
-from typing import Any, Literal, TypeAlias
+from contextlib import AbstractContextManager
+from typing import Any, Literal, SupportsIndex, TypeAlias
 
 from numpy import ufunc
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 __all__ = [
+    "get_num_threads",
     "leaky_relu",
     "leaky_relu_backward",
+    "num_threads",
+    "release_buffers",
     "relu",
     "relu_backward",
+    "set_buffer_limit",
+    "set_num_threads",
     "sigmoid",
     "sigmoid_backward",
     "sigmoid_backward_from_output",
@@ -93,3 +99,9 @@ relu_backward: _Backward
 leaky_relu_backward: _BackwardWithSlope
 sigmoid_backward: _Backward
 sigmoid_backward_from_output: _Backward
+
+def get_num_threads() -> int: ...
+def set_num_threads(n: SupportsIndex) -> int: ...
+def num_threads(n: SupportsIndex) -> AbstractContextManager[None]: ...
+def set_buffer_limit(n: int) -> int: ...
+def release_buffers() -> int: ...

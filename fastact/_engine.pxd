@@ -8,6 +8,7 @@ cdef struct Kernel:
     void *shared_loop         # the same with the last input a single value, or NULL
     convert_t load            # from the type of the arrays to the type computed in,
     convert_t store           # and back; NULL where these are the same
+    convert_t every_second    # copies every second element; NULL where there is none
     int nin
     Py_ssize_t item           # bytes of an element of the arrays
     Py_ssize_t block_item     # bytes of an element of the type computed in
@@ -17,6 +18,11 @@ cdef enum:
 
 cdef void run(
     const Kernel *kernel, char **args, Py_ssize_t n, const Py_ssize_t *steps
+) noexcept nogil
+
+cdef void run_tiles(
+    const Kernel *kernel, char **args, Py_ssize_t rows, Py_ssize_t columns,
+    const Py_ssize_t *row_steps, const Py_ssize_t *column_steps
 ) noexcept nogil
 
 cdef int get_threads() noexcept nogil

@@ -15,7 +15,9 @@ The floating-point status flags are put back as they were: a kernel raises under
 such on its way, none of which is of interest to the caller.
 """
 
+import operator
 import os
+from contextlib import contextmanager
 
 cimport cython
 from cython.parallel cimport prange
@@ -105,6 +107,7 @@ cdef enum:
     # Elements that a thread is worth starting for. A parallel region costs some 5 us,
     # as much as relu takes for 32 Ki elements in cache.
     SHARE = 65536
+    NO_LIMIT = 65536
 
 
 # ------------------------------------------------------------------- threads
@@ -122,19 +125,76 @@ cdef int get_threads() noexcept nogil:
     return max(1, min(_limit, omp_get_max_threads()))
 
 
-def thread_count():
-    """Threads that a large call may use."""
+def get_num_threads():
+    """How many threads a large call uses.
+
+    Returns
+    -------
+    int
+        The least of the limit set here, of what the control group of the process may
+        use, and of OpenMP's own number, in which ``OMP_NUM_THREADS``, the affinity of
+        the process and threadpoolctl show. 1 in a build without OpenMP, and in a forked child.
+    """
     return get_threads()
 
 
-def limit_threads(int n):
-    """Use at most `n` threads from now on; returns the limit until now."""
+def set_num_threads(n):
+    """Use at most `n` threads for a call; see `get_num_threads` for what else limits them.
+
+    The limit holds for the whole process. A call is split when every thread gets 65,536
+    elements or more.
+
+    Parameters
+    ----------
+    n : int
+        1 or more. The default is what the environment variable ``FASTACT_NUM_THREADS``
+        says, else no limit.
+
+    Returns
+    -------
+    int
+        The limit until now.
+
+    Raises
+    ------
+    TypeError
+        If `n` is not an integer.
+    ValueError
+        If `n` is less than 1.
+    """
     global _limit
-    previous = _limit
-    if n < 1:
+    count = operator.index(n)
+    if count < 1:
         raise ValueError(f"number of threads: {n} given, wanted 1 or more")
-    _limit = n
+    previous = _limit
+    _limit = min(count, NO_LIMIT)
     return previous
+
+
+@contextmanager
+def num_threads(n):
+    """Use at most `n` threads within a ``with`` block; as `set_num_threads`, and back.
+
+    Parameters
+    ----------
+    n : int
+        1 or more.
+
+    Examples
+    --------
+    >>> import fastact
+    >>> with fastact.num_threads(1):
+    ...     fastact.get_num_threads()
+    1
+    """
+    previous = set_num_threads(n)
+    try:
+        yield
+    finally:
+        set_num_threads(previous)
+
+
+thread_count, limit_threads = get_num_threads, set_num_threads
 
 
 def _default_limit():
@@ -143,13 +203,13 @@ def _default_limit():
     if asked:
         if not asked.isdecimal() or int(asked) < 1:
             raise ImportError(f"FASTACT_NUM_THREADS={asked!r}: wanted a number from 1 on")
-        return min(int(asked), 1 << 16)
+        return min(int(asked), NO_LIMIT)
     try:
         with open("/sys/fs/cgroup/cpu.max") as file:
             quota, period = file.read().split()
         return max(1, -(-int(quota) // int(period)))
     except (OSError, ValueError):                    # no control groups, or no quota ("max")
-        return 1 << 16
+        return NO_LIMIT
 
 
 # ------------------------------------------------------------------- numbers
@@ -170,43 +230,34 @@ cdef void store_number(const Kernel *kernel, double value, void *target) noexcep
 
 # -------------------------------------------------------------------- blocks
 
+cdef inline void move(
+    char *source, Py_ssize_t step, char *target, Py_ssize_t target_step, Py_ssize_t item, Py_ssize_t n
+) noexcept nogil:
+    """Copies n elements, from one distance in bytes to another."""
+    cdef Py_ssize_t i
+    # memcpy of a constant size is one load and one store.
+    if item == 4:
+        for i in range(n):
+            memcpy(target + i * target_step, source + i * step, 4)
+    elif item == 8:
+        for i in range(n):
+            memcpy(target + i * target_step, source + i * step, 8)
+    elif item == 2:
+        for i in range(n):
+            memcpy(target + i * target_step, source + i * step, 2)
+    else:
+        for i in range(n):
+            target[i * target_step] = source[i * step]
+
+
 cdef inline void gather(
-    char *source, Py_ssize_t step, char *target, Py_ssize_t item, Py_ssize_t n
+    const Kernel *kernel, char *source, Py_ssize_t step, char *target, Py_ssize_t n
 ) noexcept nogil:
     """Contiguous copy of n elements that lie `step` bytes apart."""
-    cdef Py_ssize_t i
-    # memcpy of a constant size is one load and one store, at any alignment.
-    if item == 4:
-        for i in range(n):
-            memcpy(target + i * 4, source + i * step, 4)
-    elif item == 8:
-        for i in range(n):
-            memcpy(target + i * 8, source + i * step, 8)
-    elif item == 2:
-        for i in range(n):
-            memcpy(target + i * 2, source + i * step, 2)
+    if step == 2 * kernel.item and kernel.every_second != NULL:
+        kernel.every_second(source, target, n)
     else:
-        for i in range(n):
-            target[i] = source[i * step]
-
-
-cdef inline void scatter(
-    char *source, char *target, Py_ssize_t step, Py_ssize_t item, Py_ssize_t n
-) noexcept nogil:
-    """The opposite of gather."""
-    cdef Py_ssize_t i
-    if item == 4:
-        for i in range(n):
-            memcpy(target + i * step, source + i * 4, 4)
-    elif item == 8:
-        for i in range(n):
-            memcpy(target + i * step, source + i * 8, 8)
-    elif item == 2:
-        for i in range(n):
-            memcpy(target + i * step, source + i * 2, 2)
-    else:
-        for i in range(n):
-            target[i * step] = source[i]
+        move(source, step, target, kernel.item, kernel.item, n)
 
 
 cdef inline void call(void *loop, int nin, char **args, Py_ssize_t n) noexcept nogil:
@@ -242,22 +293,22 @@ cdef void run_blocks(
                 continue                             # the output; a value that is there already
             source = args[i] + start * steps[i]
             if kernel.load == NULL:
-                gather(source, steps[i], now[i], kernel.item, count)
+                gather(kernel, source, steps[i], now[i], count)
             elif steps[i] == kernel.item:
                 kernel.load(source, now[i], count)
             else:
-                gather(source, steps[i], packed, kernel.item, count)
+                gather(kernel, source, steps[i], packed, count)
                 kernel.load(packed, now[i], count)
         call(loop, nin, now, count)
         if not direct >> nin & 1:
             source = args[nin] + start * steps[nin]
             if kernel.store == NULL:
-                scatter(now[nin], source, steps[nin], kernel.item, count)
+                move(now[nin], kernel.item, source, steps[nin], kernel.item, count)
             elif steps[nin] == kernel.item:
                 kernel.store(now[nin], source, count)
             else:
                 kernel.store(now[nin], packed, count)
-                scatter(packed, source, steps[nin], kernel.item, count)
+                move(packed, kernel.item, source, steps[nin], kernel.item, count)
         start += count
 
 
@@ -367,6 +418,105 @@ cdef void run_part(
         here[i] = args[i] + start * steps[i]
     if start < n:
         run_share(kernel, here, min(share, n - start), steps, 0)
+
+
+# --------------------------------------------------------------------- tiles
+#
+# Two-dimensional operands of which one lies by rows and another by columns. Row by row,
+# every element of the latter would cost a cache line; a tile of both fits in the cache.
+
+cdef enum:
+    TILE_ROWS = 32                # two lines of a column of float32, and four of float64
+
+
+cdef inline bint by_columns(Py_ssize_t row_step, Py_ssize_t column_step) noexcept nogil:
+    return row_step * row_step < column_step * column_step
+
+
+cdef void gather_tile(
+    const Kernel *kernel, char *array, Py_ssize_t row_step, Py_ssize_t column_step,
+    char *block, Py_ssize_t rows, Py_ssize_t columns
+) noexcept nogil:
+    """Contiguous copy of a tile, read in the order in which it lies."""
+    cdef Py_ssize_t i, item = kernel.item
+    if by_columns(row_step, column_step):
+        for i in range(columns):
+            move(array + i * column_step, row_step, block + i * item, columns * item, item, rows)
+    else:
+        for i in range(rows):
+            move(array + i * row_step, column_step, block + i * columns * item, item, item, columns)
+
+
+cdef void scatter_tile(
+    const Kernel *kernel, char *block, char *array, Py_ssize_t row_step, Py_ssize_t column_step,
+    Py_ssize_t rows, Py_ssize_t columns
+) noexcept nogil:
+    """The opposite of gather_tile."""
+    cdef Py_ssize_t i, item = kernel.item
+    if by_columns(row_step, column_step):
+        for i in range(columns):
+            move(block + i * item, columns * item, array + i * column_step, row_step, item, rows)
+    else:
+        for i in range(rows):
+            move(block + i * columns * item, item, array + i * row_step, column_step, item, columns)
+
+
+cdef void run_band(
+    const Kernel *kernel, char **args, Py_ssize_t start, Py_ssize_t rows, Py_ssize_t columns,
+    const Py_ssize_t *row_steps, const Py_ssize_t *column_steps
+) noexcept nogil:
+    """The tiles of `rows` rows from `start` on."""
+    cdef char stack[(MAX_INPUTS + 2) * BLOCK + 63]
+    cdef char *blocks = <char *> ((<size_t> &stack[0] + 63) & ~(<size_t> 63))
+    cdef char *packed = blocks + (MAX_INPUTS + 1) * BLOCK
+    cdef char *now[MAX_INPUTS + 1]
+    cdef Py_ssize_t size = BLOCK // kernel.block_item // TILE_ROWS
+    cdef Py_ssize_t column = 0, high = min(TILE_ROWS, rows), wide
+    cdef int i, nin = kernel.nin
+    cdef char *array
+    cdef void *loop = kernel.loop
+    cdef bint shared = kernel.shared_loop != NULL and not (row_steps[nin - 1] or column_steps[nin - 1])
+    cdef Py_ssize_t tall, broad
+    if shared:
+        loop = kernel.shared_loop
+    while column < columns:
+        wide = min(size, columns - column)
+        for i in range(nin):
+            now[i] = blocks + i * BLOCK
+            array = args[i] + start * row_steps[i] + column * column_steps[i]
+            tall, broad = high, wide
+            if shared and i == nin - 1:
+                tall = broad = 1
+            if kernel.load == NULL:
+                gather_tile(kernel, array, row_steps[i], column_steps[i], now[i], tall, broad)
+            else:
+                gather_tile(kernel, array, row_steps[i], column_steps[i], packed, tall, broad)
+                kernel.load(packed, now[i], tall * broad)
+        now[nin] = blocks + nin * BLOCK
+        call(loop, nin, now, high * wide)
+        array = args[nin] + start * row_steps[nin] + column * column_steps[nin]
+        if kernel.store == NULL:
+            scatter_tile(kernel, now[nin], array, row_steps[nin], column_steps[nin], high, wide)
+        else:
+            kernel.store(now[nin], packed, high * wide)
+            scatter_tile(kernel, packed, array, row_steps[nin], column_steps[nin], high, wide)
+        column += size
+
+
+cdef void run_tiles(
+    const Kernel *kernel, char **args, Py_ssize_t rows, Py_ssize_t columns,
+    const Py_ssize_t *row_steps, const Py_ssize_t *column_steps
+) noexcept nogil:
+    """As `run`, for two dimensions and operands that do not overlap the output."""
+    cdef fastact_flags flags = save_flags()
+    cdef Py_ssize_t bands = (rows + TILE_ROWS - 1) // TILE_ROWS, band
+    cdef int threads = 1
+    if rows * columns >= 2 * SHARE:
+        threads = <int> min(<Py_ssize_t> get_threads(), rows * columns // SHARE)
+    for band in prange(bands, num_threads=threads, schedule="static"):
+        run_band(
+            kernel, args, band * TILE_ROWS, rows - band * TILE_ROWS, columns, row_steps, column_steps)
+    restore_flags(flags)
 
 
 compiler = COMPILER.decode()

@@ -20,7 +20,8 @@ from cpython.object cimport PyObject
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.string cimport memset
 
-from fastact._engine cimport MAX_INPUTS, Kernel, convert_t, run, store_number
+from fastact._engine cimport MAX_INPUTS, Kernel, convert_t, run, run_tiles, store_number
+from fastact._memory cimport LARGE, large_empty
 
 import numpy as np
 
@@ -54,6 +55,7 @@ cdef extern from "numpy/ndarrayobject.h":
     int PyArray_NDIM(PyArrayObject *a)
     cnp.npy_intp *PyArray_DIMS(PyArrayObject *a)
     char *PyArray_BYTES(PyArrayObject *a)
+    cnp.npy_intp *PyArray_STRIDES(PyArrayObject *a)
     int PyArray_TYPE(PyArrayObject *a)
     int PyArray_FLAGS(PyArrayObject *a)
     bint PyArray_ISNOTSWAPPED(PyArrayObject *a)
@@ -122,15 +124,24 @@ cdef inline bint same_layout(PyArrayObject *a, PyArrayObject *b) noexcept:
     return True
 
 
+cdef enum:
+    CONTIGUOUS = cnp.NPY_ARRAY_C_CONTIGUOUS | cnp.NPY_ARRAY_F_CONTIGUOUS
+
+
 cdef inline int plain_flags(PyObject *operand) noexcept:
-    """C_CONTIGUOUS or F_CONTIGUOUS or both, of an exact, aligned, native array; else 0."""
+    """Flags of an exact, aligned, native array: ALIGNED and those in CONTIGUOUS; else 0."""
     cdef PyArrayObject *array = <PyArrayObject *> operand
     if not PyArray_CheckExact(operand):
         return 0
     cdef int flags = PyArray_FLAGS(array)
     if not flags & cnp.NPY_ARRAY_ALIGNED or not PyArray_ISNOTSWAPPED(array):
         return 0
-    return flags & (cnp.NPY_ARRAY_C_CONTIGUOUS | cnp.NPY_ARRAY_F_CONTIGUOUS)
+    return flags & (cnp.NPY_ARRAY_ALIGNED | CONTIGUOUS)
+
+
+cdef inline bint writeable(PyObject *array) noexcept:
+    cdef int flags = PyArray_FLAGS(<PyArrayObject *> array)
+    return flags & cnp.NPY_ARRAY_WRITEABLE and not flags & WARN_ON_WRITE
 
 
 cdef inline Kernel *kernel_for(Operation *op, PyArrayObject *array) noexcept:
@@ -158,7 +169,7 @@ cdef object fast_call(object self, PyObject *const *args, size_t nargsf, PyObjec
                 last = args[given + i]
             else:
                 return general_call(self, args, nargsf, kwnames)
-    cdef int arrays = op.nin - op.has_default        # operands that are to be arrays
+    cdef int arrays = op.nin - op.has_default        # operands that have to be arrays
     if given == op.nin + 1 and out == NULL:
         out = args[op.nin]
     elif given > op.nin or given < arrays:
@@ -171,44 +182,39 @@ cdef object fast_call(object self, PyObject *const *args, size_t nargsf, PyObjec
     cdef Kernel *kernel = kernel_for(op, first) if order and PyArray_NDIM(first) else NULL
     if kernel == NULL:
         return general_call(self, args, nargsf, kwnames)
+    cdef PyArrayObject *operands[MAX_INPUTS + 1]     # NULL: a number
     cdef char *data[MAX_INPUTS + 1]
     cdef Py_ssize_t steps[MAX_INPUTS + 1]
-    data[0] = PyArray_BYTES(first)
-    steps[0] = kernel.item
-    for i in range(1, arrays):
-        order &= plain_flags(args[i])
-        if not order or not same_layout(first, <PyArrayObject *> args[i]):
-            return general_call(self, args, nargsf, kwnames)
-        data[i] = PyArray_BYTES(<PyArrayObject *> args[i])
-        steps[i] = kernel.item
-
-    # The last operand as a value of the type of the arrays, or as one more array.
     cdef double number                               # room for one element of any type
-    if op.has_default:
-        steps[arrays] = 0
-        if last == NULL or PyFloat_CheckExact(last):
+    for i in range(op.nin):
+        if i == arrays and (last == NULL or PyFloat_CheckExact(last)):
             store_number(kernel, op.default if last == NULL else PyFloat_AS_DOUBLE(last), &number)
-            data[arrays] = <char *> &number
-        else:
-            order &= plain_flags(last)
-            if not order or not same_layout(first, <PyArrayObject *> last):
-                return general_call(self, args, nargsf, kwnames)
-            data[arrays] = PyArray_BYTES(<PyArrayObject *> last)
-            steps[arrays] = kernel.item
+            operands[i] = NULL
+            data[i] = <char *> &number
+            steps[i] = 0
+            continue
+        operands[i] = <PyArrayObject *> (last if i == arrays else args[i])
+        order &= plain_flags(<PyObject *> operands[i])
+        if not order or not same_layout(first, operands[i]):
+            return general_call(self, args, nargsf, kwnames)
+        data[i] = PyArray_BYTES(operands[i])
+        steps[i] = kernel.item
 
     cdef Py_ssize_t n = PyArray_SIZE(first)
     cdef object result
-    if out == NULL or out == <PyObject *> None:
-        result = PyArray_EMPTY(
-            PyArray_NDIM(first), PyArray_DIMS(first), PyArray_TYPE(first),
-            not order & cnp.NPY_ARRAY_C_CONTIGUOUS)
-    else:
+    if out != NULL and out != <PyObject *> None:
         order &= plain_flags(out)
-        if (not order or not same_layout(first, <PyArrayObject *> out)
-                or PyArray_FLAGS(<PyArrayObject *> out) & WARN_ON_WRITE
-                or not PyArray_FLAGS(<PyArrayObject *> out) & cnp.NPY_ARRAY_WRITEABLE):
+        if not order or not same_layout(first, <PyArrayObject *> out) or not writeable(out):
             return general_call(self, args, nargsf, kwnames)
         result = <object> out
+        if not order & CONTIGUOUS:
+            operands[op.nin] = <PyArrayObject *> out
+            if run_matrices(kernel, operands, data):
+                return result
+    elif order & CONTIGUOUS:
+        result = new_result(first, n * kernel.item, not order & cnp.NPY_ARRAY_C_CONTIGUOUS)
+    if not order & CONTIGUOUS:
+        return general_call(self, args, nargsf, kwnames)
     cdef char *target = PyArray_BYTES(<PyArrayObject *> result)
     for i in range(op.nin):
         # The same array is welcome; one that only overlaps needs NumPy's copy.
@@ -222,6 +228,55 @@ cdef object fast_call(object self, PyObject *const *args, size_t nargsf, PyObjec
         with nogil:
             run(kernel, data, n, steps)
     return result
+
+
+cdef inline object new_result(PyArrayObject *like, Py_ssize_t size, bint fortran):
+    """A contiguous array of `size` bytes, with the shape and the type of another."""
+    if size < LARGE:
+        return PyArray_EMPTY(PyArray_NDIM(like), PyArray_DIMS(like), PyArray_TYPE(like), fortran)
+    return large_empty(PyArray_NDIM(like), PyArray_DIMS(like), PyArray_TYPE(like), fortran)
+
+
+cdef bint run_matrices(Kernel *kernel, PyArrayObject **operands, char **data) noexcept:
+    """Runs a kernel on matrices, of which some lie by rows and some by columns.
+
+    The output is the last of `operands`. Returns False, and does nothing, for anything
+    else and where the output overlaps an input: NumPy goes row by row, or makes a copy.
+    """
+    cdef Py_ssize_t row_steps[MAX_INPUTS + 1]
+    cdef Py_ssize_t column_steps[MAX_INPUTS + 1]
+    cdef Py_ssize_t rows, columns, low, high, out_low = 0, out_high = 0
+    cdef PyArrayObject *out = operands[kernel.nin]
+    cdef int i, by_rows = 0, by_columns = 0
+    if PyArray_NDIM(out) != 2:
+        return False
+    rows, columns = PyArray_DIMS(out)[0], PyArray_DIMS(out)[1]
+    if rows == 0 or columns == 0:
+        return False
+    data[kernel.nin] = PyArray_BYTES(out)
+    for i in range(kernel.nin, -1, -1):
+        if operands[i] == NULL:
+            row_steps[i] = column_steps[i] = 0
+            continue
+        row_steps[i] = PyArray_STRIDES(operands[i])[0]
+        column_steps[i] = PyArray_STRIDES(operands[i])[1]
+        low = <Py_ssize_t> data[i] + min(0, (rows - 1) * row_steps[i])
+        low += min(0, (columns - 1) * column_steps[i])
+        high = <Py_ssize_t> data[i] + max(0, (rows - 1) * row_steps[i])
+        high += max(0, (columns - 1) * column_steps[i]) + kernel.item
+        if i == kernel.nin:
+            out_low, out_high = low, high
+        elif low < out_high and out_low < high:
+            return False
+        if row_steps[i] ** 2 < column_steps[i] ** 2:
+            by_columns += 1
+        else:
+            by_rows += 1
+    if not by_rows or not by_columns:
+        return False
+    with nogil:
+        run_tiles(kernel, data, rows, columns, row_steps, column_steps)
+    return True
 
 
 # ---------------------------------------------------------- the general call
@@ -330,6 +385,7 @@ cdef void *loop_of(dict table, str name):
 cdef bint find_kernel(dict table, str name, str kind, Py_ssize_t item, Kernel *kernel):
     """Fills in `kernel` for an operation and a type; False where the table has none."""
     kernel.item = kernel.block_item = item
+    kernel.every_second = <convert_t> loop_of(table, f"every_second_{item}")
     kernel.loop = loop_of(table, f"{name}_{kind}")
     if kernel.loop == NULL:
         kernel.load = <convert_t> loop_of(table, f"load_{kind}")

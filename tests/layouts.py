@@ -50,10 +50,15 @@ def negative(operands):
 
 
 def transposed(operands):
-    """Read by columns, written by rows."""
-    columns = [operand.T.copy().T for operand in operands]
-    yield columns, np.empty_like(operands[0], order="C")
-    yield [columns[0], *operands[1:]], None
+    """Read by columns, written by rows, and the other way round; in whole tiles and parts."""
+    for shape in SHAPE, (63, 40), (40, 63), (2520, 1), (1, 2520):
+        matrices = [operand.reshape(shape) for operand in operands]
+        columns = [matrix.T.copy().T for matrix in matrices]
+        yield columns, np.empty(shape, operands[0].dtype)
+        yield matrices, np.empty(shape, operands[0].dtype, order="F")
+        yield columns, np.empty((shape[0], 2 * shape[1]), operands[0].dtype)[:, ::-2]
+        yield [columns[0], *matrices[1:]], None
+        yield [columns[0], *matrices[1:]], np.empty(shape, operands[0].dtype)
 
 
 def fortran(operands):

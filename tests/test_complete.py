@@ -17,17 +17,24 @@ from fastact import _operations, _ufuncs, layers
 SOURCE = Path(__file__).parents[1]
 BENCHMARKS = SOURCE / "asv_bench" / "benchmarks" / "ufuncs.py"
 
-by_name = pytest.mark.parametrize("name", fastact.__all__)
-FORWARD = [name for name in fastact.__all__ if "_backward" not in name]
+UFUNCS = [name for name, value in vars(fastact).items() if isinstance(value, np.ufunc)]
+FORWARD = [name for name in UFUNCS if "_backward" not in name]
+by_name = pytest.mark.parametrize("name", UFUNCS)
 
 
 def test_ufuncs_are_all_public():
-    ufuncs = {name for name, value in vars(fastact).items() if isinstance(value, np.ufunc)}
-    assert ufuncs == set(fastact.__all__)
+    assert set(UFUNCS) < set(fastact.__all__)
+
+
+@pytest.mark.parametrize("name", fastact.__all__)
+def test_public_names_have_docstrings_and_stubs(name):
+    assert getattr(fastact, name).__doc__
+    stub = Path(fastact.__file__).with_name("__init__.pyi").read_text()
+    assert f'    "{name}",\n' in stub, f"__all__ in fastact/__init__.pyi lacks {name}"
 
 
 def test_reference_has_no_row_too_many():
-    assert set(reference.BY_NAME) == set(fastact.__all__), "rows of tests/reference.py"
+    assert set(reference.BY_NAME) == set(UFUNCS), "rows of tests/reference.py"
 
 
 @by_name
@@ -105,4 +112,4 @@ def test_has_a_layer(name):
 
 @pytest.mark.parametrize("name", FORWARD)
 def test_has_a_backward(name):
-    assert f"{name}_backward" in fastact.__all__, f"{name} lacks its backward pass"
+    assert f"{name}_backward" in UFUNCS, f"{name} lacks its backward pass"

@@ -99,7 +99,7 @@ def test_garbage_number_of_threads_is_an_import_error(value, tmp_path):
     assert "ImportError: FASTACT_NUM_THREADS=" in done.stderr.splitlines()[-1]
 
 
-COUNT = "from fastact import _engine; print(_engine.thread_count())"
+COUNT = "from fastact import _engine; print(_engine.get_num_threads())"
 
 
 def test_number_of_threads_is_a_limit(tmp_path):
@@ -111,16 +111,16 @@ def test_number_of_threads_is_a_limit(tmp_path):
 
 
 def test_limit_threads():
-    first = _engine.limit_threads(1)
+    first = _engine.set_num_threads(1)
     try:
-        assert _engine.thread_count() == 1
-        assert _engine.limit_threads(2) == 1
+        assert _engine.get_num_threads() == 1
+        assert _engine.set_num_threads(2) == 1
         for bad in 0, -1:
             with pytest.raises(ValueError, match=f"{bad} given"):
-                _engine.limit_threads(bad)
-        assert _engine.limit_threads(1) == 2
+                _engine.set_num_threads(bad)
+        assert _engine.set_num_threads(1) == 2
     finally:
-        _engine.limit_threads(first)
+        _engine.set_num_threads(first)
 
 
 FORK = """
@@ -137,12 +137,12 @@ for _ in range(3):
     child = os.fork()
     if child == 0:
         signal.alarm(30)
-        right = fastact.sigmoid(x).tobytes() == expected and _engine.thread_count() == 1
+        right = fastact.sigmoid(x).tobytes() == expected and _engine.get_num_threads() == 1
         os._exit(0 if right else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     # The parent goes on with all of its threads.
     assert fastact.sigmoid(x).tobytes() == expected
-print(_engine.thread_count())
+print(_engine.get_num_threads())
 """
 
 

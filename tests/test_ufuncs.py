@@ -26,7 +26,8 @@ from reference import (
     special_values,
 )
 
-from fastact import _engine, _ufuncs
+import fastact
+from fastact import _ufuncs
 
 CASES = [pytest.param(row, dtype, id=f"{row.name}-{dtype}") for row in ROWS for dtype in row.dtypes]
 FLOAT_CASES = [
@@ -222,13 +223,25 @@ def test_neither_length_nor_position_changes_the_bits(ufuncs, row, dtype):
             assert_same_bits(compute(*strided), expected[part], *shares)
 
 
-@contextmanager
-def threads(count):
-    previous = _engine.limit_threads(count)
-    try:
-        yield
-    finally:
-        _engine.limit_threads(previous)
+@by_float
+@pytest.mark.parametrize("name", ["relu", "leaky_relu", "sigmoid_backward"])
+def test_threads_do_not_change_large_matrices(ufuncs, name, dtype):
+    row = BY_NAME[name]
+    operands = [np.resize(operand, (301, 700)) for operand in samples(row, dtype)]
+    expected = ufuncs[name](*operands)
+    columns = [np.asfortranarray(operand) for operand in operands]
+    for count in 1, 2, 3:
+        with fastact.num_threads(count):
+            out = np.empty_like(expected)
+            assert_same_bits(ufuncs[name](*columns, out=out), expected, *operands)
+
+
+def test_a_transposed_output_may_overlap(ufuncs):
+    """The tiles would read what they have written already; NumPy makes a copy."""
+    square = np.arange(-5000, 5000, dtype=np.float32).reshape(100, 100)
+    expected = np.maximum(square.T, 0)
+    ufuncs["relu"](square.T, out=square)
+    assert_same_bits(square, expected + np.float32(0))
 
 
 @by_case
@@ -240,7 +253,7 @@ def test_threads_do_not_change_the_bits(ufuncs, row, dtype):
     ]
     expected = np.concatenate(small)
     for count in 1, 2, 3:
-        with threads(count):
+        with fastact.num_threads(count):
             assert_same_bits(compute(*operands), expected, *operands)
             backwards = [operand[::-1] for operand in operands]
             assert_same_bits(compute(*backwards), expected[::-1])

@@ -170,12 +170,30 @@ cdef void sigmoid_backward_narrow(f32 grad, f32 x, f32 out, Py_ssize_t n) noexce
         out[i] = formula.sigmoid_backward_narrow(grad[i], x[i])
 
 
+# ------------------------------------------------------------------ every second
+#
+# The commonest stride. Written out, it is loaded in whole vectors and shuffled.
+
+ctypedef fused bits_array:
+    u16
+    u32
+    u64
+
+cdef void every_second(bits_array x, bits_array out, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    # Up to the last element but one: a vector also loads the element behind its last.
+    for i in range(n - 1):
+        out[i] = x[2 * i]
+    if n > 0:
+        out[n - 1] = x[2 * n - 2]
+
+
 # --------------------------------------------------------------------- table
 #
 # <operation>_<type>: the loop over arrays. <operation>_shared_<type>, where there is one:
 # the same with the last operand a single value. load_<type>, store_<type>: to and from
 # float32, for a type that is computed in it, and <operation>_narrow: the loop in between,
-# where it is not <operation>_f32.
+# where it is not <operation>_f32. every_second_<bytes>: a copy of every second element.
 
 cdef object row(void *loop):
     return PyCapsule_New(loop, "fastact.kernel", NULL)
@@ -214,4 +232,7 @@ TABLE = {
     "store_f16": row(<void *> store_f16),
     "load_bf16": row(<void *> load_bf16),
     "store_bf16": row(<void *> store_bf16),
+    "every_second_2": row(<void *> every_second[u16]),
+    "every_second_4": row(<void *> every_second[u32]),
+    "every_second_8": row(<void *> every_second[u64]),
 }

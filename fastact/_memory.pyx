@@ -1,0 +1,229 @@
+"""Buffers of large results, kept when they are freed, and handed out again.
+
+Design
+------
+The C library gives a large block back to the system when it is freed, and takes it anew,
+page by page, when it is next written: for a large result this costs more than computing
+it. So large results, and no other arrays, are allocated by a handler of our own (NEP 49):
+freed, its blocks are kept, up to a limit in all, and the next result of the same size gets
+the one that was freed last. A kept block is marked by MADV_FREE, so that the system may take
+its pages when memory is short.
+
+An array carries the handler that allocated it, so it may live anywhere and as long as it
+wants. A handler that the user has set goes before ours. NumPy calls handlers under the GIL,
+which guards the table of blocks.
+"""
+
+import os
+
+cimport numpy as cnp
+from cpython.object cimport PyObject
+from cpython.pycapsule cimport PyCapsule_New
+from libc.stdlib cimport calloc, free, realloc
+from libc.string cimport strcpy
+
+cnp.import_array()
+
+cdef extern from *:
+    """
+    #include <stdlib.h>
+    #if defined(__unix__) || defined(__APPLE__)
+    #include <sys/mman.h>
+    #include <unistd.h>
+    static void *fastact_take(size_t size)
+    {
+        void *address;
+        /* A huge page is 2 MiB; the address is to be a multiple of that to have some. */
+        if (posix_memalign(&address, (size_t) 1 << 21, size) != 0)
+            return NULL;
+    #ifdef MADV_HUGEPAGE
+        madvise(address, size, MADV_HUGEPAGE);
+    #endif
+        return address;
+    }
+    static void fastact_offer(void *address, size_t size)
+    {
+    #ifdef MADV_FREE
+        madvise(address, size, MADV_FREE);
+    #else
+        (void) address; (void) size;
+    #endif
+    }
+    #else
+    #define fastact_take(size) malloc(size)
+    #define fastact_offer(address, size) ((void) (address), (void) (size))
+    #endif
+    """
+    void *take "fastact_take"(size_t size)
+    void offer "fastact_offer"(void *address, size_t size)
+
+cdef extern from "numpy/arrayobject.h":
+    ctypedef struct PyDataMemAllocator:
+        void *ctx
+        void *(*malloc)(void *ctx, size_t size)
+        void *(*calloc)(void *ctx, size_t count, size_t size)
+        void *(*realloc)(void *ctx, void *address, size_t size)
+        void (*free)(void *ctx, void *address, size_t size)
+    ctypedef struct PyDataMem_Handler:
+        char name[127]
+        cnp.npy_uint8 version
+        PyDataMemAllocator allocator
+    object PyDataMem_SetHandler(object handler)
+    object PyDataMem_GetHandler()
+    PyObject *PyDataMem_DefaultHandler
+    object PyArray_EMPTY(int ndim, cnp.npy_intp *dims, int type_number, int fortran)
+
+cdef enum:
+    SLOTS = 16
+    # Sizes are rounded up to this, and blocks are found by their rounded size: what a
+    # result may take beyond its own bytes.
+    UNIT = 1 << 16
+
+cdef struct Block:
+    void *address
+    size_t size
+
+cdef Block blocks[SLOTS]              # oldest first
+cdef int count = 0
+cdef size_t kept = 0                  # bytes in all
+cdef size_t limit = 0
+
+
+cdef size_t rounded(size_t size) noexcept:
+    return (size + UNIT - 1) & ~(<size_t> UNIT - 1)
+
+
+cdef void remove(int i) noexcept:
+    """Takes a block out of the table."""
+    global count, kept
+    kept -= blocks[i].size
+    count -= 1
+    while i < count:
+        blocks[i] = blocks[i + 1]
+        i += 1
+
+
+cdef void drop(size_t wanted) noexcept:
+    """Frees the oldest blocks until no more than `wanted` bytes are kept."""
+    while count and kept > wanted:
+        free(blocks[0].address)
+        remove(0)
+
+
+cdef void *block_malloc(void *ctx, size_t size) noexcept:
+    cdef int i = count - 1
+    cdef void *address
+    size = rounded(size)
+    while i >= 0:
+        if blocks[i].size == size:
+            address = blocks[i].address
+            remove(i)
+            return address
+        i -= 1
+    address = take(size)
+    if address == NULL and count:
+        drop(0)
+        address = take(size)
+    return address
+
+
+cdef void block_free(void *ctx, void *address, size_t size) noexcept:
+    global count, kept
+    size = rounded(size)
+    if address == NULL or size < LARGE or size > limit:
+        free(address)
+        return
+    drop(limit - size)
+    if count == SLOTS:
+        drop(kept - 1)
+    offer(address, size)
+    blocks[count].address = address
+    blocks[count].size = size
+    count += 1
+    kept += size
+
+
+cdef void *block_calloc(void *ctx, size_t number, size_t size) noexcept:
+    return calloc(number, size)
+
+
+cdef void *block_realloc(void *ctx, void *address, size_t size) noexcept:
+    return realloc(address, rounded(size))
+
+
+cdef PyDataMem_Handler handler
+strcpy(handler.name, b"fastact")
+handler.version = 1
+handler.allocator.ctx = NULL
+handler.allocator.malloc = block_malloc
+handler.allocator.calloc = block_calloc
+handler.allocator.realloc = block_realloc
+handler.allocator.free = block_free
+cdef object capsule = PyCapsule_New(&handler, "mem_handler", NULL)
+
+
+cdef object large_empty(int ndim, cnp.npy_intp *dims, int type_number, int fortran):
+    """PyArray_EMPTY, from a kept block if there is one."""
+    current = PyDataMem_GetHandler()
+    if limit == 0 or <PyObject *> current != PyDataMem_DefaultHandler:
+        return PyArray_EMPTY(ndim, dims, type_number, fortran)
+    previous = PyDataMem_SetHandler(capsule)
+    try:
+        return PyArray_EMPTY(ndim, dims, type_number, fortran)
+    finally:
+        PyDataMem_SetHandler(previous)
+
+
+def release_buffers():
+    """Give the kept buffers of freed results back to the system.
+
+    Returns
+    -------
+    int
+        How many bytes they had.
+    """
+    cdef size_t had = kept
+    drop(0)
+    return had
+
+
+def set_buffer_limit(n):
+    """Keep at most `n` bytes of freed results; 0 switches it off.
+
+    A result of 4 MiB or more that is allocated by a function of fastact is kept when it is
+    freed, and handed out again as the next result of its size: fresh memory costs
+    more than computing a large result. The system may take kept pages when memory is short.
+
+    Parameters
+    ----------
+    n : int
+        Bytes. The default is 256 MiB, or what the environment variable
+        ``FASTACT_BUFFER_LIMIT`` says.
+
+    Returns
+    -------
+    int
+        The limit until now.
+
+    Raises
+    ------
+    ValueError
+        If `n` is negative.
+    """
+    global limit
+    if n < 0:
+        raise ValueError(f"limit in bytes: {n} given, wanted 0 or more")
+    previous = limit
+    limit = n
+    drop(limit)
+    return previous
+
+
+def _default_limit():
+    asked = os.environ.get("FASTACT_BUFFER_LIMIT", "")
+    if asked and not asked.isdecimal():
+        raise ImportError(f"FASTACT_BUFFER_LIMIT={asked!r}: wanted a number of bytes")
+    return int(asked) if asked else 1 << 28
+
+
+limit = _default_limit()
