@@ -24,7 +24,7 @@ GCC_FLAGS = [
 ]
 MSVC_FLAGS = ["/O2", "/fp:precise"]
 
-# gcc would trade the selects in the formulas for jumps and copies of what follows, before
+# gcc only. It would trade the selects in the formulas for jumps and copies of what follows, before
 # it vectorises: up to a fifth more instructions (gcc 12).
 KERNEL_FLAGS = ["-fno-thread-jumps", "-fno-tree-pre"]
 
@@ -40,16 +40,23 @@ NUMPY_API = [
 KERNELS = {f"fastact._kernels.{target.name}": target for target in TARGETS}
 
 
-def extension(name, **options):
-    source = name.replace(".", "/") + ".pyx"
-    return Extension(name, [source], include_dirs=[numpy.get_include()], **options)
+def extension(name, depends=(), **options):
+    """An extension module; it is built anew when the flags may have changed."""
+    return Extension(
+        name,
+        [name.replace(".", "/") + ".pyx"],
+        include_dirs=[numpy.get_include()],
+        depends=["setup.py", "fastact/_targets.py", *depends],
+        **options,
+    )
 
 
 class Build(build_ext):
     """Chooses flags by compiler, and says what is missing before it starts."""
 
     def build_extensions(self):
-        self.require("int main(void) { return 0; }", "a C compiler")
+        empty = "int main(void) { return 0; }"
+        self.require(empty, "a C compiler")
         self.require("#include <Python.h>\nint main(void) { return 0; }", "Python's headers")
         msvc = self.compiler.compiler_type == "msvc"
         openmp = ["/openmp"] if msvc else ["-fopenmp"]
@@ -59,6 +66,7 @@ class Build(build_ext):
         else:
             print("fastact: this compiler has no OpenMP; building without threads", file=sys.stderr)
             openmp = linked = []
+        kernel_flags = [flag for flag in KERNEL_FLAGS if not msvc and self.compiles(empty, [flag])]
         for ext in self.extensions:
             ext.extra_compile_args += MSVC_FLAGS if msvc else GCC_FLAGS
             if ext.name == "fastact._engine":
@@ -69,7 +77,7 @@ class Build(build_ext):
                     ext.extra_compile_args += target.msvc_flags
                 else:
                     ext.extra_compile_args += [f"-m{f}" for f in target.features]
-                    ext.extra_compile_args += [*target.gcc_flags, *KERNEL_FLAGS]
+                    ext.extra_compile_args += [*target.gcc_flags, *kernel_flags]
                     ext.define_macros.append(ALWAYS_INLINE)
         super().build_extensions()
 

@@ -15,6 +15,7 @@ cdef extern from *:
     #if defined(_MSC_VER) && defined(_M_X64)
     #include <windows.h>
     #include <intrin.h>
+    #include <string.h>
     static int fastact_bit(const char *name)
     {
         /* leaf, register, bit: Intel SDM, volume 2A, CPUID */

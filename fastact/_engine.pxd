@@ -25,6 +25,4 @@ cdef void run_tiles(
     const Py_ssize_t *row_steps, const Py_ssize_t *column_steps
 ) noexcept nogil
 
-cdef int get_threads() noexcept nogil
-
 cdef void store_number(const Kernel *kernel, double value, void *target) noexcept nogil

@@ -11,6 +11,7 @@ supplies the default of the last operand, and words the errors.
 """
 
 import importlib
+import importlib.util
 import os
 import sys
 
@@ -36,14 +37,16 @@ cdef extern from *:
     /* One call of the slot; what Cython makes of an object-returning pointer. */
     typedef PyObject *(*fastact_call)(PyObject *, PyObject *const *, size_t, PyObject *);
     /* Of np.broadcast_arrays: "will be read-only some day". NumPy has no public name. */
-    #define FASTACT_WARN_ON_WRITE (1 << 31)
+    #define FASTACT_WARN_ON_WRITE ((int) 0x80000000u)
     """
     ctypedef object (*call_t "fastact_call")(
         object self, PyObject *const *args, size_t nargsf, PyObject *kwnames
     )
     Py_ssize_t PyVectorcall_NARGS(size_t nargsf)
     bint PyFloat_CheckExact(PyObject *o)
-    double PyFloat_AS_DOUBLE(PyObject *o)
+    double PyFloat_AsDouble(object o) except? -1
+    bint PyLong_CheckExact(PyObject *o)
+    long long PyLong_AsLongLongAndOverflow(object o, int *overflow) except? -1
     PyObject *PyTuple_GET_ITEM(PyObject *tuple, Py_ssize_t i)
     Py_ssize_t PyTuple_GET_SIZE(PyObject *tuple)
     const int WARN_ON_WRITE "FASTACT_WARN_ON_WRITE"
@@ -139,6 +142,16 @@ cdef inline int plain_flags(PyObject *operand) noexcept:
     return flags & (cnp.NPY_ARRAY_ALIGNED | CONTIGUOUS)
 
 
+cdef inline bint is_small_int(PyObject *operand) except -1:
+    """Whether it is a Python int that a double holds exactly."""
+    cdef int overflow
+    cdef long long value
+    if not PyLong_CheckExact(operand):
+        return False
+    value = PyLong_AsLongLongAndOverflow(<object> operand, &overflow)
+    return not overflow and -(1 << 53) <= value <= 1 << 53
+
+
 cdef inline bint writeable(PyObject *array) noexcept:
     cdef int flags = PyArray_FLAGS(<PyArrayObject *> array)
     return flags & cnp.NPY_ARRAY_WRITEABLE and not flags & WARN_ON_WRITE
@@ -187,8 +200,8 @@ cdef object fast_call(object self, PyObject *const *args, size_t nargsf, PyObjec
     cdef Py_ssize_t steps[MAX_INPUTS + 1]
     cdef double number                               # room for one element of any type
     for i in range(op.nin):
-        if i == arrays and (last == NULL or PyFloat_CheckExact(last)):
-            store_number(kernel, op.default if last == NULL else PyFloat_AS_DOUBLE(last), &number)
+        if i == arrays and (last == NULL or PyFloat_CheckExact(last) or is_small_int(last)):
+            store_number(kernel, op.default if last == NULL else PyFloat_AsDouble(<object> last), &number)
             operands[i] = NULL
             data[i] = <char *> &number
             steps[i] = 0
@@ -290,7 +303,12 @@ cdef object general_call(object self, PyObject *const *args, size_t nargsf, PyOb
     try:
         return call_filled(self, args, nargsf, kwnames)
     except TypeError as error:
-        refuse_dtypes(self, [<object> args[i] for i in range(min(given, op.nin))], error)
+        operands = [<object> args[i] for i in range(min(given, op.nin))]
+        if kwnames != NULL and op.has_default:
+            for i in range(PyTuple_GET_SIZE(kwnames)):
+                if <object> PyTuple_GET_ITEM(kwnames, i) == <object> op.default_name:
+                    operands.append(<object> args[given + i])
+        refuse_dtypes(self, operands, error)
         raise
 
 
@@ -338,10 +356,14 @@ cdef fill_default(object self, Operation *op, list operands, dict keywords):
     if not keywords.keys().isdisjoint(("dtype", "signature", "sig")):
         return
     for i in range(op.nin - 1):
-        if type(operands[i]) not in (bool, int, float) and not hasattr(operands[i], "__array_ufunc__"):
+        if type(operands[i]) not in (int, float) and not hasattr(operands[i], "__array_ufunc__"):
             operands[i] = np.asarray(operands[i])
     others = operands[:op.nin - 1]
     if not all(isinstance(operand, (np.ndarray, np.generic)) for operand in others):
+        return
+    # Most slopes are in the range of every type, and need not be looked at that closely.
+    cdef double size = abs(<double> operands[op.nin - 1]) if abs(operands[op.nin - 1]) < 1e4 else 1e9
+    if all(operand.dtype.kind == "f" for operand in others) and 1e-4 < size < 1e4:
         return
     if all(operand.dtype.num == bfloat16_type for operand in others):
         operands[op.nin - 1] = others[0].dtype.type(operands[op.nin - 1])
@@ -368,7 +390,7 @@ cdef refuse_dtypes(object self, list operands, object error):
             ) from error
 
 
-def overrides(operand):
+cdef bint overrides(object operand):
     """Whether an operand takes the call over, by NumPy's protocol."""
     method = getattr(type(operand), "__array_ufunc__", np.ndarray.__array_ufunc__)
     return method is not np.ndarray.__array_ufunc__
@@ -382,8 +404,10 @@ cdef void *loop_of(dict table, str name):
     return NULL if row is None else PyCapsule_GetPointer(row, "fastact.kernel")
 
 
-cdef bint find_kernel(dict table, str name, str kind, Py_ssize_t item, Kernel *kernel):
+cdef bint find_kernel(dict table, str name, int nin, str kind, Py_ssize_t item, Kernel *kernel):
     """Fills in `kernel` for an operation and a type; False where the table has none."""
+    memset(kernel, 0, sizeof(Kernel))
+    kernel.nin = nin
     kernel.item = kernel.block_item = item
     kernel.every_second = <convert_t> loop_of(table, f"every_second_{item}")
     kernel.loop = loop_of(table, f"{name}_{kind}")
@@ -406,6 +430,8 @@ cdef object make_ufunc(operation, dict table):
     if op == NULL:
         raise MemoryError()
     memset(op, 0, sizeof(Operation))
+    if not 1 <= len(operation.operands) <= MAX_INPUTS:
+        raise ValueError(f"{operation.name}: {len(operation.operands)} operands, wanted 1 to {MAX_INPUTS}")
     op.nin = len(operation.operands)
     op.has_default = operation.default is not None
     if op.has_default:
@@ -417,9 +443,8 @@ cdef object make_ufunc(operation, dict table):
     # In the order in which NumPy looks for a loop that the operands can be cast to.
     for char in "bBhHiIlLqQefd":
         dtype = np.dtype(char)
-        op.kernels[count].nin = op.nin
         kind = f"{dtype.kind}{8 * dtype.itemsize}"
-        if not find_kernel(table, operation.name, kind, dtype.itemsize, &op.kernels[count]):
+        if not find_kernel(table, operation.name, op.nin, kind, dtype.itemsize, &op.kernels[count]):
             continue
         op.functions[count] = <cnp.PyUFuncGenericFunction> ufunc_loop
         op.data[count] = &op.kernels[count]
@@ -433,14 +458,13 @@ cdef object make_ufunc(operation, dict table):
     _kept.extend((name, doc))
     ufunc = PyUFunc_FromFuncAndData(
         op.functions, op.data, op.types, count, op.nin, 1, PyUFunc_None, name, doc, 0)
-    if hasattr(ufunc, "__dict__"):                   # from NumPy 2.4 on
+    if hasattr(ufunc, "__dict__"):                   # from NumPy 2.2 on
         ufunc.__module__ = "fastact"
         ufunc.__signature__ = operation.signature
         ufunc.__doc__ = f"{operation.name}{operation.signature}\n\n{operation.doc}"
     op.numpy_call = (<PyUFuncObject *> ufunc).vectorcall
     (<PyUFuncObject *> ufunc).vectorcall = fast_call
-    op.bfloat16.nin = op.nin
-    find_kernel(table, operation.name, "bf16", 2, &op.bfloat16)
+    find_kernel(table, operation.name, op.nin, "bf16", 2, &op.bfloat16)
     if bfloat16_type >= 0:
         add_bfloat16(ufunc)
     _made.append(ufunc)
@@ -487,7 +511,9 @@ def make_ufuncs(isa):
     return {operation.name: make_ufunc(operation, table) for operation in OPERATIONS}
 
 
-supported = _targets.supported(
-    _cpu.features({feature for target in _targets.TARGETS for feature in target.features}))
+features = _cpu.features({feature for target in _targets.TARGETS for feature in target.features})
+# What the processor has, of what was built: the build may have been for another kind.
+supported = tuple(
+    name for name in _targets.supported(features) if importlib.util.find_spec(f"fastact._kernels.{name}"))
 isa = _targets.choose(supported, os.environ.get("FASTACT_ISA"))
 ufuncs = make_ufuncs(isa)

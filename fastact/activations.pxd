@@ -237,6 +237,14 @@ cdef inline number relu(number x) noexcept nogil:
     return 0 if x <= 0 else x
 
 
+cdef inline uint16_t relu_half(uint16_t half, uint16_t infinity) noexcept nogil:
+    """relu of a 16-bit type, given by its bits, and those of its infinity."""
+    cdef int16_t signed_half = <int16_t> half
+    cdef int16_t size = <int16_t> (half & 0x7FFF)
+    cdef uint16_t positive = half if signed_half > 0 else 0
+    return half if size > <int16_t> infinity else positive
+
+
 cdef inline real relu_backward(real grad, real x) noexcept nogil:
     return 0 if x <= 0 else (grad if x > 0 else x)
 
@@ -382,23 +390,23 @@ cdef inline real sigmoid_backward(real grad, real x) noexcept nogil:
 
     and `grad` is multiplied in before the last sum: rounded once, in an fma.
 
-    2**k is two factors, `first` normal and applied first, so that a product with
-    a large or small `grad` does not leave the range of the type on the way. Beyond
-    |x| = 190.5 (1452.6), where no finite `grad` gives more than three of the smallest
-    subnormals, the result is zero.
+    2**k is two factors. A large `grad` is multiplied by the first of them before all
+    else, lest it overflow; a small one after, lest it lose bits to underflow on the way. Beyond
+    |x| = 193.1 (1454.9), where the largest `grad` gives less than half of the smallest
+    subnormal, the result is zero.
     """
     cdef real tiny, highest, lowest, largest, round_at, size, clipped, k, r, low, bend
     cdef real huge, minute, kept, first, second, powers, whole, rest, y, t, square, more
-    cdef real zero = 0, one = 1                # a literal would be a double in C
+    cdef real before, after, zero = 0, one = 1  # a literal would be a double in C
     if real is float:
         tiny = <float> 4.656612873077393e-10                   # 2**-31
-        highest, lowest = 190.5, -126
+        highest, lowest = 193.1, -130
         huge, minute = 64, <float> 5.421010862427522e-20        # 2**-64
         largest = <float> 3.4028234663852886e+38
         round_at = <float> (12582912.0 + 127)
     else:
         tiny = 8.673617379884035e-19                           # 2**-60
-        highest, lowest = 1452.6, -1022
+        highest, lowest = 1454.9, -1026
         huge, minute = 512, 7.458340731200207e-155              # 2**-512
         largest = 1.7976931348623157e+308
         round_at = 6755399441055744.0 + 1023
@@ -406,9 +414,10 @@ cdef inline real sigmoid_backward(real grad, real x) noexcept nogil:
     clipped = highest if size > highest else size
     k = quotient(clipped, round_at) - round_at
     r = reduce_argument(clipped, k, &bend)
+    # 2**k = first * second; each of them may be subnormal.
     kept = lowest if k < lowest else k
-    first = power_of_two(kept + round_at)
-    second = power_of_two((k - kept) + (round_at + huge)) * minute    # may be subnormal
+    first = power_of_two(kept + (round_at + huge)) * minute
+    second = power_of_two((k - kept) + (round_at + huge)) * minute
     second = zero if size > highest else second
     # 1 + e; where `first` is not all of 2**k, e does not matter.
     powers = one + first
@@ -420,11 +429,14 @@ cdef inline real sigmoid_backward(real grad, real x) noexcept nogil:
     low = fma(y, y, -square)
     more = fma((t + t) * square, one + (bend - r), low)
     more = fma(-r, square, fma(bend, square, more))
-    grad = grad * first
+    before = first if absolute(grad) > 16 else one
+    after = one if absolute(grad) > 16 else first
+    grad = grad * before
     # An infinite gradient stays infinite: inf - inf must not be met.
     more = grad * more if absolute(grad) <= largest else zero
     # The factor is positive; a gradient of -0.0, or one that becomes it, keeps its sign.
-    return with_sign(pass_nan(fma_of_any(grad, square, more) * second, size), grad)
+    more = fma_of_any(grad, square, more) * after * second
+    return with_sign(pass_nan(more, size), grad)
 
 
 cdef inline real sigmoid_backward_from_output(real grad, real y) noexcept nogil:

@@ -10,7 +10,7 @@ import pytest
 
 import fastact
 from fastact import __main__ as command
-from fastact import _engine, _ufuncs
+from fastact import _bench, _console, _engine, _ufuncs
 from fastact._operations import OPERATIONS
 from fastact._reference import EXACT, NUMPY, exact, operands, sample, ulp_error, wider
 
@@ -27,15 +27,6 @@ INFO_KEYS = [
     "platform",
     "processor",
 ]
-ROW_KEYS = ["operation", "dtype", "fastact_ns", "numpy_ns", "ratio", "fastact_ulp", "numpy_ulp"]
-
-
-@pytest.fixture
-def quick(monkeypatch):
-    """A bench of a moment: the measurements mean nothing, all else is as ever."""
-    monkeypatch.setattr(command, "SAMPLE_SECONDS", 0)
-    monkeypatch.setattr(command, "ROUNDS", 1)
-    monkeypatch.setattr(command, "ERROR_INPUTS", 1 << 10)
 
 
 # ------------------------------------------------------------------------- info
@@ -49,7 +40,7 @@ def test_info_json(capsys):
     assert facts["numpy"] == np.__version__
     assert facts["isa"] == _ufuncs.isa
     assert facts["isa"] in facts["isa_supported"]
-    assert facts["threads"] == _engine.thread_count()
+    assert facts["threads"] == _engine.get_num_threads()
     assert set(facts["isa_supported"]) <= set(facts["isa_built"])
     assert facts["processor"]
 
@@ -87,7 +78,8 @@ def test_as_a_module(tmp_path):
 def test_import_leaves_the_command_out(tmp_path):
     program = (
         "import sys, fastact; print([m for m in sys.modules if m.startswith('fastact')"
-        " and m.endswith(('__main__', '_reference'))], 'argparse' in sys.modules)"
+        " and m.endswith(('__main__', '_bench', '_peers', '_reference'))],"
+        " 'argparse' in sys.modules)"
     )
     run = subprocess.run(
         [sys.executable, "-c", program],
@@ -100,97 +92,7 @@ def test_import_leaves_the_command_out(tmp_path):
     assert run.stdout.split() == ["[]", "False"]
 
 
-# ------------------------------------------------------------------------ bench
-
-
-def test_bench_json(quick, capsys):
-    assert command.main(["bench", "--json", "--size", "100"]) == 0
-    results = json.loads(capsys.readouterr().out)
-    assert list(results) == ["machine", "size", "rows", "small"]
-    assert list(results["machine"]) == INFO_KEYS
-    assert results["size"] == 100
-    measured = [(row["operation"], row["dtype"]) for row in results["rows"]]
-    assert measured == [(op.name, dtype) for op in OPERATIONS for dtype in command.DTYPES]
-    for row in results["rows"]:
-        assert list(row) == ROW_KEYS
-        assert row["fastact_ns"] > 0
-        assert row["ratio"] == row["fastact_ns"] / row["numpy_ns"]
-        if wider(np.dtype(row["dtype"])) is None:
-            assert row["fastact_ulp"] is row["numpy_ulp"] is None
-        else:
-            assert 0 <= row["fastact_ulp"] < 2
-        if row["operation"] in ("relu", "relu_backward"):
-            assert row["fastact_ulp"] in (0, None)
-            assert row["numpy_ulp"] in (0, None)
-    small = results["small"]
-    assert small["elements"] == 16
-    assert small["ratio"] == small["fastact_relu_ns"] / small["numpy_negative_ns"]
-
-
-def test_bench_text(quick, capsys):
-    assert command.main(["bench", "--size", "1"]) == 0
-    captured = capsys.readouterr()
-    for operation in OPERATIONS:
-        for dtype in command.DTYPES:
-            lines = [x.split() for x in captured.out.splitlines()]
-            assert [len(x) for x in lines if x[:2] == [operation.name, dtype]] == [7]
-    # Without a terminal, the progress is a line for every row.
-    assert len(captured.err.splitlines()) == len(OPERATIONS) * len(command.DTYPES)
-
-
-def as_in_a_terminal(monkeypatch):
-    """Make rich take stderr for a terminal."""
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("TERM", "xterm")
-    for name in ("TTY_COMPATIBLE", "TTY_INTERACTIVE"):
-        monkeypatch.delenv(name, raising=False)
-
-
-@pytest.mark.parametrize("missing", ["rich.console", "rich.progress"])
-def test_bench_without_rich(quick, capsys, monkeypatch, missing):
-    monkeypatch.setitem(sys.modules, missing, None)
-    as_in_a_terminal(monkeypatch)
-    assert command.main(["bench", "--json", "--size", "1"]) == 0
-    captured = capsys.readouterr()
-    assert json.loads(captured.out)
-    assert len(captured.err.splitlines()) == len(OPERATIONS) * len(command.DTYPES)
-
-
-def test_bench_with_rich(quick, capsys, monkeypatch):
-    pytest.importorskip("rich")
-    as_in_a_terminal(monkeypatch)
-    assert command.main(["bench", "--json", "--size", "1"]) == 0
-    captured = capsys.readouterr()
-    assert json.loads(captured.out)  # the bar is on stderr, and nothing else on stdout
-    assert "\x1b[" in captured.err
-
-
-def test_bench_puts_back_the_threads(quick, monkeypatch):
-    limit = _engine.limit_threads(1)
-    _engine.limit_threads(limit)
-
-    def fail(size):
-        assert _engine.thread_count() == 1
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(command, "_measure_all", fail)
-    with pytest.raises(KeyboardInterrupt):
-        command.main(["bench"])
-    assert _engine.limit_threads(limit) == limit
-
-
-def test_bench_ends_in_time(monkeypatch):
-    """Rounds are cut short where the machine is slow, but there are some."""
-    turns = []
-
-    class Slow:
-        def timeit(self, number):
-            turns.append(number)
-            return 2.0 * number
-
-    monkeypatch.setattr(command, "ROW_SECONDS", 0)
-    assert command._race([Slow(), Slow()]) == [2, 2]
-    assert turns == [1] * 8  # to calibrate, and three rounds
+# ------------------------------------------------------------------------- errors
 
 
 @pytest.mark.parametrize(
@@ -206,6 +108,7 @@ def test_bench_ends_in_time(monkeypatch):
         ["bench", "--size", "1.5"],
         ["bench", "--size", "many"],
         ["bench", "--size", str(10**12)],
+        ["bench", "--plot"],
     ],
 )
 def test_bad_arguments(capsys, arguments):
@@ -219,14 +122,14 @@ def test_bad_arguments(capsys, arguments):
 
 def test_infinite_errors():
     """They show in the table, and JSON, which has no infinity, stays valid."""
-    assert [command._ulp(e) for e in (None, 0.0, 1.234, 1e6, np.inf)] == [
+    assert [_console.ulp(e) for e in (None, 0.0, 1.234, 1e6, np.inf)] == [
         "-",
         "0.00",
         "1.23",
         "1e+06",
         "inf",
     ]
-    assert command._finite({"a": [np.inf, 1.5, None]}) == {"a": ["inf", 1.5, None]}
+    assert _console.finite({"a": [np.inf, 1.5, None]}) == {"a": ["inf", 1.5, None]}
 
 
 # ------------------------------------------------------------------- references
@@ -297,7 +200,7 @@ def test_exact_sigmoid_in_both_tails():
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
-@pytest.mark.parametrize("dtype", command.DTYPES)
+@pytest.mark.parametrize("dtype", _bench.DTYPES)
 def test_numpy_is_right_where_it_is_easy(operation, dtype):
     """Both tables agree, apart from the tails."""
     dtype = np.dtype(dtype)
@@ -315,7 +218,7 @@ def test_numpy_is_right_where_it_is_easy(operation, dtype):
 def test_sample():
     half = sample(np.dtype(np.float16), 1 << 20)
     assert np.unique(half.view(np.uint16)).size == 2 * 0x7C00  # all finite ones
-    for dtype in command.DTYPES:
+    for dtype in _bench.DTYPES:
         values = sample(np.dtype(dtype), 1 << 12)
         assert values.dtype == dtype
         assert np.isfinite(values).all()

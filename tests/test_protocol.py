@@ -589,8 +589,8 @@ def test_dask_with_slopes(name):
 @by_row
 def test_signature_tells_the_operands(row):
     compute = ufunc(row)
-    if np.lib.NumpyVersion(np.__version__) < "2.4.0.dev0":
-        pytest.skip("ufuncs have no attributes before NumPy 2.4")
+    if not hasattr(np.add, "__dict__"):
+        pytest.skip("ufuncs have no attributes before NumPy 2.2")
     parameters = inspect.signature(compute).parameters
     assert len([p for p in parameters.values() if p.kind is not p.KEYWORD_ONLY]) == compute.nin + 1
     assert ("negative_slope" in parameters) == ("slope" in row.operands)

@@ -5,8 +5,9 @@
 # elements, so that the compiler vectorises it. The typedefs say `restrict`:
 # without it gcc guards the loop with a test for overlap, and the call in place,
 # out == x, would take the scalar side of it. The engine calls a loop only with
-# operands that do not overlap or are the same from the first element on; in the
-# latter case every element is read before it is written, in any order.
+# operands that do not overlap or are the same from the first element on. The C standard
+# promises nothing for the latter, but every element is read before it is written, in
+# any order of the elements; the layout `in_place` of the tests would show a mistake.
 
 from cpython.pycapsule cimport PyCapsule_New
 from libc.stdint cimport (
@@ -132,7 +133,8 @@ cdef void sigmoid_backward_from_output(
 
 # ------------------------------------------------------------------ 16-bit types
 #
-# Operations on these are computed in float32, by the loop `narrow` where there is one.
+# relu needs their bits only. The other operations are computed in float32, by the loop
+# `narrow` where there is one.
 
 cdef void load_f16(u16 half, f32 out, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
@@ -156,6 +158,18 @@ cdef void store_bf16(f32 x, u16 bfloat, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(n):
         bfloat[i] = formula.to_bfloat(x[i])
+
+
+cdef void relu_f16(u16 x, u16 out, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        out[i] = formula.relu_half(x[i], 0x7C00)
+
+
+cdef void relu_bf16(u16 x, u16 out, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        out[i] = formula.relu_half(x[i], 0x7F80)
 
 
 cdef void sigmoid_narrow(f32 x, f32 out, Py_ssize_t n) noexcept nogil:
@@ -202,6 +216,8 @@ cdef object row(void *loop):
 TABLE = {
     "relu_f32": row(<void *> relu[f32]),
     "relu_f64": row(<void *> relu[f64]),
+    "relu_f16": row(<void *> relu_f16),
+    "relu_bf16": row(<void *> relu_bf16),
     "relu_i8": row(<void *> relu[i8]),
     "relu_i16": row(<void *> relu[i16]),
     "relu_i32": row(<void *> relu[i32]),

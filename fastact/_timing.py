@@ -1,0 +1,52 @@
+"""Times of calls that take turns."""
+
+from collections.abc import Sequence
+from statistics import median
+from time import perf_counter, sleep
+from timeit import Timer
+
+# Long against the resolution of the clock, short against a time slice.
+SAMPLE_SECONDS = 1e-3
+ROUNDS = 301
+# However slow the machine is.
+MIN_ROUNDS = 3
+# What the rounds of one race may take.
+RACE_SECONDS = 1.0
+
+
+def race(timers: Sequence[Timer], seconds: float | None = None, pause: float = 0.0) -> list[float]:
+    """Measure seconds per call: of each timer, the median over rounds of taking turns.
+
+    Parameters
+    ----------
+    timers : sequence of Timer
+    seconds : float, optional
+        After which no further round begins; `RACE_SECONDS` by default.
+    pause : float, optional
+        Seconds of rest before each turn. The worker threads of most packages go on spinning
+        for some milliseconds after a call, and would take a processor from the next one.
+
+    Returns
+    -------
+    list of float
+    """
+    numbers = [_calibrate(timer) for timer in timers]
+    samples: list[list[float]] = [[] for _ in timers]
+    end = perf_counter() + (RACE_SECONDS if seconds is None else seconds)
+    for turn in range(ROUNDS):
+        if turn >= MIN_ROUNDS and perf_counter() > end:
+            break
+        for timer, number, times in zip(timers, numbers, samples, strict=True):
+            if pause:
+                sleep(pause)
+            times.append(timer.timeit(number) / number)
+    return [median(times) for times in samples]
+
+
+def _calibrate(timer: Timer) -> int:
+    """Find how many calls take `SAMPLE_SECONDS`."""
+    number = 1
+    # A single slow run may only have been interrupted.
+    while any(timer.timeit(number) < SAMPLE_SECONDS for _ in range(3)):
+        number *= 2
+    return number

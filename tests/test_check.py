@@ -1,0 +1,416 @@
+"""The command `fastact check`: that it measures, and that it finds what is wrong."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from conftest import make_ufuncs
+from reference import BY_NAME, FLOATS, exact, samples
+
+from fastact import __main__ as command
+from fastact import _check, _peers, _reference, _ufuncs
+from fastact._operations import OPERATIONS
+
+NAMES = [operation.name for operation in OPERATIONS]
+ROW_KEYS = [
+    "operation",
+    "operands",
+    "dtype",
+    "by",
+    "inputs",
+    "complete",
+    "error",
+    "at",
+    "misrounded",
+    "bound",
+    "faults",
+    "broken",
+]
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """A check of a moment: few inputs beside the hard ones."""
+    monkeypatch.setattr(_check, "EVEN_INPUTS", 1 << 12)
+    monkeypatch.setattr(_check, "HARD_INPUTS", 1 << 14)
+    monkeypatch.setattr(_check, "SLOW_INPUTS", 1 << 6)
+    monkeypatch.setattr(_check, "SLOW_HARD_INPUTS", 1 << 6)
+    monkeypatch.setattr(_check, "NARROW_ROUNDS", 1)
+    monkeypatch.setattr(_ufuncs, "make_ufuncs", make_ufuncs)
+
+
+def check(capsys, *arguments, status=0):
+    """The rows of a check."""
+    assert command.main(["check", "--json", *arguments]) == status
+    results = json.loads(capsys.readouterr().out)
+    assert list(results) == ["machine", "exhaustive", "complete", "rows"]
+    return results["rows"]
+
+
+def broken_table(monkeypatch, name, change, isas=_ufuncs.supported):
+    """Put a changed ufunc into the tables of some instruction sets."""
+
+    def make(isa):
+        ufuncs = dict(make_ufuncs(isa))
+        if isa in isas:
+            right = ufuncs[name]
+            ufuncs[name] = lambda *operands: change(right(*operands), *operands)
+        return ufuncs
+
+    monkeypatch.setattr(_ufuncs, "make_ufuncs", make)
+
+
+# ------------------------------------------------------------------- what it tells
+
+
+def test_json(quick, capsys):
+    rows = check(capsys)
+    assert all(list(row) == ROW_KEYS for row in rows)
+    assert {row["by"] for row in rows} == set(_ufuncs.supported)
+    assert {row["dtype"] for row in rows} == set(FLOATS)
+    for name in NAMES:
+        operands = {row["operands"] for row in rows if row["operation"] == name}
+        assert len(operands) == (1 if len(BY_NAME[name].operands) == 1 else 2)
+    for row in rows:
+        assert row["complete"]
+        assert not row["broken"]
+        assert row["faults"] == {}
+        assert 0 <= row["error"] <= row["bound"]
+        assert 0 <= row["misrounded"] < row["inputs"]
+        if row["bound"] <= 0.5:
+            assert row["misrounded"] == 0
+        if row["dtype"].endswith("16") and "sigmoid_backward_from" not in row["operation"]:
+            assert row["inputs"] == 65536
+
+
+def test_text(quick, capsys):
+    assert command.main(["check", "--operation", "sigmoid"]) == 0
+    captured = capsys.readouterr()
+    lines = captured.out.splitlines()
+    # The instruction sets have the same bits, so they share a row.
+    assert len(lines) == 1 + len(FLOATS)
+    assert all(" = ".join(_ufuncs.supported) in line for line in lines[1:])
+    assert all(line.endswith("ok") for line in lines[1:])
+    assert len(captured.err.splitlines()) == 100
+
+
+def test_one_instruction_set(quick, capsys):
+    rows = check(capsys, "--isa", "baseline", "--operation", "relu")
+    assert {(row["by"], row["operation"]) for row in rows} == {("baseline", "relu")}
+
+
+def test_exhaustive_goes_over_every_pattern(quick, capsys, monkeypatch):
+    """Looked at here are its ends, and some blocks."""
+    parts = []
+    real = _check._patterns
+    few = 3 * _check.BLOCK + 5
+
+    def ends(dtype, size, step=1):
+        inputs = real(dtype, size, step)
+        assert step == 1
+        parts.append((str(dtype), size))
+        first, last = inputs.part(0, 3), inputs.part(size - 3, size + 9)
+        kind = f"u{dtype.itemsize}"
+        assert np.array_equal(first.view(kind), [0, 1, 2])
+        assert np.array_equal(last.view(kind), np.arange(-3, 0).astype(kind))
+        return _check.Inputs(few, lambda start, stop: inputs.part(start, min(stop, few)))
+
+    monkeypatch.setattr(_check, "_patterns", ends)
+    rows = check(capsys, "--exhaustive", "--operation", "relu")
+    assert ("float32", 1 << 32) in parts
+    assert {row["inputs"] for row in rows if row["dtype"] == "float32"} == {few}
+
+
+def test_same_results_in_every_run(quick, capsys):
+    first, second = (check(capsys, "--operation", "leaky_relu_backward") for _ in range(2))
+    assert first == second
+
+
+# ---------------------------------------------------------------- what it finds
+
+
+def where(x, value):
+    """Where x is a value, NaN too."""
+    return np.isnan(x) if np.isnan(value) else x == x.dtype.type(value)
+
+
+def two_ulp_off(y, x):
+    up = np.nextafter(np.nextafter(y, y.dtype.type(2)), y.dtype.type(2))
+    return np.where(where(x, 0.0), up, y)
+
+
+def falling(y, x):
+    """One ULP down, where that is within the bound."""
+    at = where(x, 8.0)
+    return np.where(at, np.nextafter(y, y.dtype.type(0)), y)
+
+
+def nan_lost(y, x):
+    return np.where(where(x, np.nan), y.dtype.type(0), y)
+
+
+def negative_zero(y, x):
+    return np.where(where(x, -np.inf), -y, y)
+
+
+def above_one(y, x):
+    return np.where(where(x, np.inf), np.nextafter(y, y.dtype.type(2)), y)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "x"),
+    [
+        (two_ulp_off, 2.0, "0.0"),
+        (nan_lost, "inf", "nan"),
+        (negative_zero, "inf", "-inf"),
+        (above_one, 1.0, "inf"),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_finds_an_error(quick, capsys, monkeypatch, change, error, x, dtype):
+    if change is negative_zero and dtype == "float64":
+        pytest.skip("a zero of mpmath has no sign")
+    broken_table(monkeypatch, "sigmoid", change)
+    rows = check(capsys, "--operation", "sigmoid", status=1)
+    for row in rows:
+        if row["dtype"] == dtype:
+            assert row["broken"]
+            if change is above_one:
+                assert row["faults"]["outside [0, 1]"]["at"] == {"x": x}
+            else:
+                assert row["error"] == error
+                assert row["at"] == {"x": x}
+    assert command.main(["check", "--operation", "sigmoid"]) == 1
+    assert "BROKEN" in capsys.readouterr().out
+
+
+def test_finds_what_is_not_monotone(quick, capsys, monkeypatch):
+    """Even where it is within the bound."""
+    broken_table(monkeypatch, "sigmoid", falling)
+    rows = check(capsys, "--operation", "sigmoid", status=1)
+    found = [row["faults"].get("not monotone") for row in rows if row["dtype"] == "float32"]
+    assert found
+    for fault in found:
+        assert fault["count"] >= 1
+        assert abs(float(fault["at"]["x"]) - 8) < 1e-5
+    command.main(["check", "--operation", "sigmoid"])
+    assert "not monotone" in capsys.readouterr().out
+
+
+def test_is_monotone_from_block_to_block(monkeypatch):
+    """The last of a block is compared with the first of the next."""
+    dtype = np.dtype(np.float32)
+    x = np.arange(4, dtype=dtype)
+    inputs = _check.Inputs(4, lambda start, stop: x[start:stop])
+    compute = {"a": lambda values: np.where(values["x"] < 2, 0.5, 0.25).astype(dtype)}
+    case = _check.Case(OPERATIONS[2], dtype, False, inputs, compute, bound=9e9)
+    monkeypatch.setattr(_check, "BLOCK", 2)
+    (tally,), complete = _check._run(case, 1, lambda done: None)
+    assert complete
+    assert tally.faults["not monotone"].values == {"x": 1}
+    assert tally.inputs == 4
+
+
+@pytest.mark.skipif(len(_ufuncs.supported) == 1, reason="one instruction set only")
+def test_finds_different_bits(quick, capsys, monkeypatch):
+    *_, last = _ufuncs.supported
+    broken_table(monkeypatch, "relu_backward", one_ulp_up, [last])
+    rows = check(capsys, "--operation", "relu_backward", status=1)
+    for row in rows:
+        assert row["broken"] == bool(row["faults"]) == (row["by"] == last)
+    command.main(["check", "--operation", "relu_backward"])
+    assert "bits differ" in capsys.readouterr().out
+
+
+def one_ulp_up(y, grad, x):
+    wrong = where(x, 0.0)
+    bits = y.view(f"u{y.itemsize}") + wrong.astype(f"u{y.itemsize}")
+    return bits.view(y.dtype)
+
+
+def test_which_of_two_nan_goes_on_is_open():
+    nans = np.array([0x7FC00000, 0x7FC00001, 0x7FC00001, 0x3F800000], np.uint32).view(np.float32)
+    one, others = np.ones(4, np.float32), nans[[1, 0, 1, 3]]
+    assert not _check._different(nans, others, {"grad": nans, "x": nans})[:3].any()
+    assert _check._different(nans, others, {"grad": nans, "x": one})[:2].all()
+    assert _check._different(nans, others, {"x": nans})[:2].all()
+
+
+def test_an_exception_is_not_swallowed(quick, monkeypatch):
+    def fail(y, x):
+        raise ZeroDivisionError
+
+    broken_table(monkeypatch, "relu", fail)
+    with pytest.raises(ZeroDivisionError):
+        command.main(["check", "--operation", "relu"])
+
+
+def test_ctrl_c_gives_a_partial_table(quick, capsys, monkeypatch):
+    real, calls = _check.wait, []
+
+    def interrupted(futures, timeout):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(futures)
+
+    monkeypatch.setattr(_check, "wait", interrupted)
+    rows = check(capsys, "--operation", "leaky_relu", status=130)
+    assert [row["complete"] for row in rows] == [
+        complete for complete in (True, False) for _ in _ufuncs.supported
+    ]
+    calls.clear()
+    assert command.main(["check", "--operation", "leaky_relu"]) == 130
+    assert "partial" in capsys.readouterr().out.splitlines()[-1]
+
+
+# --------------------------------------------------------------------- references
+
+
+def test_every_operation_has_bounds():
+    assert list(_check.BOUNDS) == NAMES
+    for name, (narrow, narrow_sampled, wide) in _check.BOUNDS.items():
+        bounds = BY_NAME[name].bounds
+        assert narrow <= 0.5
+        assert narrow_sampled <= bounds["float16"]
+        assert wide <= bounds["float32"]
+        assert wide <= bounds["float64"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_float64_is_measured_as_in_the_tests(name):
+    """Both use mpmath, but share no formula and no line."""
+    pytest.importorskip("mpmath")
+    row = BY_NAME[name]
+    operands = [operand[::7] for operand in samples(row, "float64")]
+    result = make_ufuncs("baseline")[name](*operands)
+    mine = _check.ExactInMpmath(name, dict(zip(row.operands, operands, strict=True)))
+    wanted = exact(row, operands).error(result)
+    np.testing.assert_allclose(mine.error(result), wanted, atol=1e-12)
+    assert mine.misrounded(result) <= (wanted > 0.5 - 1e-12).sum()
+
+
+@pytest.mark.parametrize("wide", [np.longdouble, None])
+def test_without_mpmath(quick, capsys, monkeypatch, wide):
+    if wide is not None and _reference.wider(np.dtype(np.float64)) is None:
+        pytest.skip("nothing wider than float64")
+    monkeypatch.setitem(sys.modules, "mpmath", None)
+    _check._mpmath.cache_clear()
+    if wide is None:
+        real = _reference.wider
+        monkeypatch.setattr(
+            _reference, "wider", lambda dtype: None if dtype == np.float64 else real(dtype)
+        )
+    try:
+        rows = check(capsys, "--operation", "sigmoid")
+        command.main(["check", "--operation", "sigmoid"])
+    finally:
+        _check._mpmath.cache_clear()
+    errors = [row["error"] for row in rows if row["dtype"] == "float64"]
+    assert all((error is None) == (wide is None) for error in errors)
+    assert ("skipped" in capsys.readouterr().out) == (wide is None)
+
+
+def test_without_ml_dtypes(quick, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    rows = check(capsys, "--operation", "relu")
+    assert {row["dtype"] for row in rows} == set(FLOATS) - {"bfloat16"}
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_random_operands_are_finite_and_of_all_magnitudes(dtype):
+    dtype = _reference_dtype(dtype)
+    values = _check._random(dtype, 1 << 12, (1, 2))
+    assert values.dtype == dtype
+    info = _reference.float_info(dtype)
+    sizes = np.abs(values.astype(np.float64))
+    assert np.isfinite(sizes).all()
+    assert sizes.max() > float(info.max) / 4
+    assert (sizes < float(info.smallest_normal)).any()
+    assert np.array_equal(values, _check._random(dtype, 1 << 12, (1, 2)))
+    assert not np.array_equal(values, _check._random(dtype, 1 << 12, (1, 3)))
+
+
+def _reference_dtype(name):
+    if name == "bfloat16":
+        return np.dtype(pytest.importorskip("ml_dtypes").bfloat16)
+    return np.dtype(name)
+
+
+def test_bfloat16_is_rounded_once():
+    dtype = _reference_dtype("bfloat16")
+    # The cast of ml_dtypes makes 1 of the first.
+    values = np.array([1 + 2**-8 + 2**-40, 1 + 2**-8, 1 + 3 * 2**-8, 2.0**-134, 3 * 2.0**-134])
+    wanted = np.array([1 + 2**-7, 1, 1 + 2**-6, 0, 2.0**-132])
+    rounded = _reference.rounded(values, dtype)
+    assert rounded.dtype == dtype
+    np.testing.assert_array_equal(rounded.astype(np.float64), wanted)
+    np.testing.assert_array_equal(
+        _reference.ulp_error(rounded, values), [0.5 - 2**-33, 0.5, 0.5, 0.5, 0.5]
+    )
+
+
+# ------------------------------------------------------------------------- peers
+
+
+class Peer:
+    """Half of the sigmoid, in float32."""
+
+    name, version = "Half", "1.0"
+
+    def __init__(self):
+        self.used = []
+
+    def prepare(self, operation, operands, out):
+        x = operands.get("x")
+        if operation != "sigmoid" or x.dtype != np.float32:
+            return None
+        return lambda: (_reference.EXACT["sigmoid"](x.astype(np.float64)) / 2).astype(x.dtype)
+
+    def threads(self, n):
+        self.used.append(n)
+        return memoryview(b"")  # a context manager that does nothing
+
+
+def test_peers(quick, capsys, monkeypatch):
+    """Their errors are told, and change nothing else."""
+    peer = Peer()
+    monkeypatch.setattr(_peers, "installed", lambda: [peer])
+    rows = check(capsys, "--peers")
+    assert {row["by"] for row in rows} == {"fastact", "Half 1.0"}
+    halves = [row for row in rows if row["by"] != "fastact"]
+    for half, operands in zip(halves, ["", "|x| <= 87.3"], strict=True):
+        assert (half["operation"], half["dtype"]) == ("sigmoid", "float32")
+        assert half["operands"] == operands
+        assert half["error"] > 1e6
+        assert not half["broken"]
+    assert peer.used == [1]
+    assert command.main(["check", "--peers", "--operation", "sigmoid"]) == 0
+    assert "BROKEN" not in capsys.readouterr().out
+
+
+def test_no_peers(quick, capsys, monkeypatch):
+    monkeypatch.setattr(_peers, "installed", list)
+    rows = check(capsys, "--peers", "--operation", "sigmoid")
+    assert {row["by"] for row in rows} == {"fastact"}
+
+
+def test_numpy_is_a_peer(quick, capsys, monkeypatch):
+    peers = [_peers._PEERS[0]()]
+    monkeypatch.setattr(_peers, "installed", lambda: peers)
+    rows = check(capsys, "--peers", "--operation", "sigmoid")
+    rows = [row for row in rows if row["dtype"] == "float32"]
+    assert all(row["error"] < 1 for row in rows if row["by"] == "fastact")
+    everywhere, normal = (row["error"] for row in rows if row["by"].startswith("NumPy"))
+    assert normal < 4 < 1e6 < everywhere
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--isa", "none"], ["--operation", "none"], ["--exhaustive", "x"]]
+)
+def test_bad_arguments(capsys, arguments):
+    with pytest.raises(SystemExit) as stop:
+        command.main(["check", *arguments])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.startswith("usage: fastact")
