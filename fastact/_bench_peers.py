@@ -510,7 +510,7 @@ def _import_ms() -> float:
     times = []
     for _ in range(IMPORTS):
         run = subprocess.run(
-            [sys.executable, "-c", program], capture_output=True, text=True, check=True
+            [sys.executable, "-P", "-c", program], capture_output=True, text=True, check=True
         )
         times.append(1e3 * float(run.stdout))
     return statistics.median(times)

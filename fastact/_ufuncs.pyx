@@ -361,9 +361,8 @@ cdef fill_default(object self, Operation *op, list operands, dict keywords):
     others = operands[:op.nin - 1]
     if not all(isinstance(operand, (np.ndarray, np.generic)) for operand in others):
         return
-    # Most slopes are in the range of every type, and need not be looked at that closely.
-    cdef double size = abs(<double> operands[op.nin - 1]) if abs(operands[op.nin - 1]) < 1e4 else 1e9
-    if all(operand.dtype.kind == "f" for operand in others) and 1e-4 < size < 1e4:
+    # Most slopes are in the range of all types: NumPy will do.
+    if 1e-4 < abs(operands[op.nin - 1]) < 1e4 and all(operand.dtype.kind == "f" for operand in others):
         return
     if all(operand.dtype.num == bfloat16_type for operand in others):
         operands[op.nin - 1] = others[0].dtype.type(operands[op.nin - 1])

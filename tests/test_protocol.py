@@ -611,12 +611,13 @@ assert fastact.leaky_relu(x, 0.5).tolist() == [-1, 0, 3]
 """
 
 
+# -P: the current folder may be the source tree.
 @pytest.mark.parametrize("modules", [("fastact", "ml_dtypes"), ("ml_dtypes", "fastact")])
 def test_bfloat16_is_found_whichever_is_imported_first(modules):
     program = FIRST_SEEN.format(first=modules[0], second=modules[1])
-    subprocess.run([sys.executable, "-c", program], check=True)
+    subprocess.run([sys.executable, "-P", "-c", program], check=True)
 
 
 def test_fastact_does_not_import_ml_dtypes():
     program = "import fastact, sys; assert 'ml_dtypes' not in sys.modules"
-    subprocess.run([sys.executable, "-c", program], check=True)
+    subprocess.run([sys.executable, "-P", "-c", program], check=True)
