@@ -343,7 +343,9 @@ cdef inline real sigmoid(real x) noexcept nogil:
     into its rounded value and what that lost (Dekker's FastTwoSum), and the
     rounded reciprocal y is corrected once by its residual 1 - y (whole + rest).
 
-    Error: 0.5 ULP from the last rounding, and that of the exponential.
+    Error: 0.5 ULP from the last rounding, and below 0.22 from the exponential (P, the
+    rounding of bend and of low): 0.71 ULP at most where the result is normal. Where it is
+    subnormal, the second rounding makes it 0.80. `fastact check --exhaustive` tells.
 
     S is half of the exponent range of the results, so that for no x the
     denominator or its reciprocal leaves the normal numbers: a result that is
@@ -388,7 +390,8 @@ cdef inline real sigmoid_backward(real grad, real x) noexcept nogil:
         e / (1 + e)**2 = 2**k (square + more),
         more = (bend - r) square + 2 t square (1 + bend - r) + low,
 
-    and `grad` is multiplied in before the last sum: rounded once, in an fma.
+    and `grad` is multiplied in before the last sum: rounded once, in an fma. Error: at most
+    1.10 ULP for grad = 1 in float, and 1.35 for those sampled by `fastact check`.
 
     2**k is two factors. A large `grad` is multiplied by the first of them before all
     else, lest it overflow; a small one after, lest it lose bits to underflow on the way. Beyond
