@@ -104,8 +104,9 @@ cdef enum:
     # Bytes of a block. Four operands and the conversion buffer: 20 KiB, within the 32 KiB
     # of the smallest L1 cache in use.
     BLOCK = 4096
-    # Elements that a thread is worth starting for. A parallel region costs some 5 us,
-    # as much as relu takes for 32 Ki elements in cache.
+    # Elements that a thread is worth starting for. A parallel region costs some 2 us: with
+    # two threads of this many, relu of float32 takes 8.9 us instead of 14.1, sigmoid 36
+    # instead of 61 (2 processors, AVX-512).
     SHARE = 65536
     NO_LIMIT = 65536
 

