@@ -449,10 +449,6 @@ cdef enum:
     TILE_ROWS = 32                # two lines of a column of float32, and four of float64
 
 
-cdef inline bint by_columns(Py_ssize_t row_step, Py_ssize_t column_step) noexcept nogil:
-    return row_step * row_step < column_step * column_step
-
-
 cdef void gather_tile(
     const Kernel *kernel, char *array, Py_ssize_t row_step, Py_ssize_t column_step,
     char *block, Py_ssize_t rows, Py_ssize_t columns

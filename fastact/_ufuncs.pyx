@@ -5,8 +5,8 @@ Design
 An operation is a `numpy.ufunc` whose loops are one function, `ufunc_loop`, that hands
 its operands to the engine. Its `vectorcall` slot, a member of NumPy's public struct, is
 ours: `fast_call` takes the plain case (exact, aligned, contiguous arrays of one type and
-shape) straight to the engine, which spares most of the cost of a small call. All else
-goes on to NumPy's own slot, as if nothing had been there; on the way `general_call`
+shape) straight to the engine, which spares most of the cost of a small call; matrices
+that lie by rows and by columns go to its tiles. All else goes on to NumPy's own slot, as if nothing had been there; on the way `general_call`
 supplies the default of the last operand, and words the errors.
 """
 
@@ -21,7 +21,9 @@ from cpython.object cimport PyObject
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.string cimport memset
 
-from fastact._engine cimport MAX_INPUTS, Kernel, convert_t, run, run_tiles, store_number
+from fastact._engine cimport (
+    MAX_INPUTS, Kernel, by_columns, convert_t, run, run_tiles, store_number,
+)
 from fastact._memory cimport LARGE, large_empty
 
 import numpy as np
@@ -260,7 +262,7 @@ cdef bint run_matrices(Kernel *kernel, PyArrayObject **operands, char **data) no
     cdef Py_ssize_t column_steps[MAX_INPUTS + 1]
     cdef Py_ssize_t rows, columns, low, high, out_low = 0, out_high = 0
     cdef PyArrayObject *out = operands[kernel.nin]
-    cdef int i, by_rows = 0, by_columns = 0
+    cdef int i, lying = 0, standing = 0
     if PyArray_NDIM(out) != 2:
         return False
     rows, columns = PyArray_DIMS(out)[0], PyArray_DIMS(out)[1]
@@ -281,11 +283,11 @@ cdef bint run_matrices(Kernel *kernel, PyArrayObject **operands, char **data) no
             out_low, out_high = low, high
         elif low < out_high and out_low < high:
             return False
-        if row_steps[i] ** 2 < column_steps[i] ** 2:
-            by_columns += 1
+        if by_columns(row_steps[i], column_steps[i]):
+            standing += 1
         else:
-            by_rows += 1
-    if not by_rows or not by_columns:
+            lying += 1
+    if not lying or not standing:
         return False
     with nogil:
         run_tiles(kernel, data, rows, columns, row_steps, column_steps)

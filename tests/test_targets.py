@@ -110,7 +110,7 @@ def test_number_of_threads_is_a_limit(tmp_path):
     assert output(COUNT, tmp_path, FASTACT_NUM_THREADS="4", OMP_NUM_THREADS="1") == ["1"]
 
 
-def test_limit_threads():
+def test_set_num_threads():
     first = _engine.set_num_threads(1)
     try:
         assert _engine.get_num_threads() == 1
@@ -118,9 +118,23 @@ def test_limit_threads():
         for bad in 0, -1:
             with pytest.raises(ValueError, match=f"{bad} given"):
                 _engine.set_num_threads(bad)
+        for bad in 1.5, "2", None:
+            with pytest.raises(TypeError):
+                _engine.set_num_threads(bad)
         assert _engine.set_num_threads(1) == 2
     finally:
         _engine.set_num_threads(first)
+
+
+def test_threads_of_a_block_are_put_back():
+    first = fastact.set_num_threads(2)
+    try:
+        with pytest.raises(KeyError), fastact.num_threads(1):
+            assert fastact.get_num_threads() == 1
+            raise KeyError
+        assert fastact.set_num_threads(2) == 2
+    finally:
+        fastact.set_num_threads(first)
 
 
 FORK = """
