@@ -2,12 +2,13 @@
 
 Design
 ------
-An operation is a `numpy.ufunc` whose loops are one function, `ufunc_loop`, that hands
-its operands to the engine. Its `vectorcall` slot, a member of NumPy's public struct, is
-ours: `fast_call` takes the plain case (exact, aligned, contiguous arrays of one type and
-shape) straight to the engine, which spares most of the cost of a small call; matrices
-that lie by rows and by columns go to its tiles. All else goes on to NumPy's own slot, as if nothing had been there; on the way `general_call`
-supplies the default of the last operand, and words the errors.
+An operation is a `numpy.ufunc` whose loops are one function, `ufunc_loop`, that hands its
+operands to the engine. Its `vectorcall` slot, a member of NumPy's public struct, is ours:
+`fast_call` takes the plain case (exact, aligned, contiguous arrays of one type and shape)
+straight to the engine, which spares most of the cost of a small call; matrices that lie
+by rows and by columns go to its tiles. All else goes on to NumPy's own slot, as if
+nothing had been there; on the way `general_call` supplies the default of the last
+operand, and words the errors.
 """
 
 import importlib
