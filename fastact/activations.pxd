@@ -246,7 +246,8 @@ cdef inline uint16_t relu_half(uint16_t half, uint16_t infinity) noexcept nogil:
 
 
 cdef inline real relu_backward(real grad, real x) noexcept nogil:
-    return 0 if x <= 0 else (grad if x > 0 else x)
+    cdef real result = grad if x > 0 else 0
+    return result if x == x else x
 
 
 # ---------------------------------------------------------------- leaky relu
@@ -256,7 +257,8 @@ cdef inline real leaky_relu(real x, real negative_slope) noexcept nogil:
 
 
 cdef inline real leaky_relu_backward(real grad, real x, real negative_slope) noexcept nogil:
-    return negative_slope * grad if x <= 0 else (grad if x > 0 else x)
+    cdef real result = grad if x > 0 else negative_slope * grad
+    return result if x == x else x
 
 
 # ------------------------------------------------------------------- sigmoid

@@ -30,6 +30,45 @@ cdef extern from *:
     typedef uint16_t *__restrict fastact_u16;
     typedef uint32_t *__restrict fastact_u32;
     typedef uint64_t *__restrict fastact_u64;
+
+    /* The conversions of float16 are instructions that compilers do not vectorise with. These
+       convert whole vectors and return the number of elements done, 0 where there are none.
+       The bits are those of from_half and to_half, but that a signalling NaN is quiet already
+       when it is loaded. */
+    #if defined(__F16C__) && defined(__AVX512F__)
+    #include <immintrin.h>
+    #define FASTACT_HALVES 16
+    #define FASTACT_LOAD_HALVES(half, out) \
+        _mm512_storeu_ps(out, _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *) (half))))
+    #define FASTACT_STORE_HALVES(x, half) \
+        _mm256_storeu_si256((__m256i *) (half), _mm512_cvtps_ph(_mm512_loadu_ps(x), 0))
+    #elif defined(__F16C__)
+    #include <immintrin.h>
+    #define FASTACT_HALVES 8
+    #define FASTACT_LOAD_HALVES(half, out) \
+        _mm256_storeu_ps(out, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *) (half))))
+    #define FASTACT_STORE_HALVES(x, half) \
+        _mm_storeu_si128((__m128i *) (half), _mm256_cvtps_ph(_mm256_loadu_ps(x), 0))
+    #else
+    #define FASTACT_HALVES PY_SSIZE_T_MAX
+    #define FASTACT_LOAD_HALVES(half, out) ((void) (half), (void) (out))
+    #define FASTACT_STORE_HALVES(x, half) ((void) (x), (void) (half))
+    #endif
+
+    static inline Py_ssize_t fastact_load_halves(fastact_u16 half, fastact_f32 out, Py_ssize_t n)
+    {
+        Py_ssize_t i;
+        for (i = 0; n - i >= FASTACT_HALVES; i += FASTACT_HALVES)
+            FASTACT_LOAD_HALVES(half + i, out + i);
+        return i;
+    }
+    static inline Py_ssize_t fastact_store_halves(fastact_f32 x, fastact_u16 half, Py_ssize_t n)
+    {
+        Py_ssize_t i;
+        for (i = 0; n - i >= FASTACT_HALVES; i += FASTACT_HALVES)
+            FASTACT_STORE_HALVES(x + i, half + i);
+        return i;
+    }
     """
     ctypedef float *f32 "fastact_f32"
     ctypedef double *f64 "fastact_f64"
@@ -41,6 +80,8 @@ cdef extern from *:
     ctypedef uint16_t *u16 "fastact_u16"
     ctypedef uint32_t *u32 "fastact_u32"
     ctypedef uint64_t *u64 "fastact_u64"
+    Py_ssize_t load_halves "fastact_load_halves"(u16 half, f32 out, Py_ssize_t n) noexcept nogil
+    Py_ssize_t store_halves "fastact_store_halves"(f32 x, u16 half, Py_ssize_t n) noexcept nogil
 
 ctypedef fused real_array:
     f32
@@ -137,14 +178,14 @@ cdef void sigmoid_backward_from_output(
 # `narrow` where there is one.
 
 cdef void load_f16(u16 half, f32 out, Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t i
-    for i in range(n):
+    cdef Py_ssize_t i, done = load_halves(half, out, n)
+    for i in range(done, n):
         out[i] = formula.from_half(half[i])
 
 
 cdef void store_f16(f32 x, u16 half, Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t i
-    for i in range(n):
+    cdef Py_ssize_t i, done = store_halves(x, half, n)
+    for i in range(done, n):
         half[i] = formula.to_half(x[i])
 
 
