@@ -395,52 +395,51 @@ cdef inline real sigmoid_backward(real grad, real x) noexcept nogil:
     and `grad` is multiplied in before the last sum: rounded once, in an fma. Error: at most
     1.10 ULP for grad = 1 in float, and 1.35 for those sampled by `fastact check`.
 
-    2**k is two factors. A large `grad` is multiplied by the first of them before all
-    else, lest it overflow; a small one after, lest it lose bits to underflow on the way. Beyond
-    |x| = 193.1 (1454.9), where the largest `grad` gives less than half of the smallest
-    subnormal, the result is zero.
+    2**k is two factors of about the same size: `before`, which `grad` is multiplied by first of
+    all, lest it overflow, and `after`. What a small `grad` loses by the former to underflow is
+    less than half an ULP of the result. At |x| = 215 (1500), beyond which x is clipped, both
+    are zero: there an infinite `grad` gives NaN, as infinity times zero does.
     """
-    cdef real tiny, highest, lowest, largest, round_at, size, clipped, k, r, low, bend
-    cdef real huge, minute, kept, first, second, powers, whole, rest, y, t, square, more
-    cdef real before, after, zero = 0, one = 1  # a literal would be a double in C
+    cdef real tiny, highest, minute, largest, round_at
+    cdef real size, clipped, rounded, part, before, after, scale, r, low, bend
+    cdef real powers, whole, rest, y, t, square, more
+    cdef real zero = 0, one = 1                                # a literal would be a double in C
     if real is float:
         tiny = <float> 4.656612873077393e-10                   # 2**-31
-        highest, lowest = 193.1, -130
-        huge, minute = 64, <float> 5.421010862427522e-20        # 2**-64
+        highest = 215
+        minute = <float> 5.421010862427522e-20                 # 2**-64
         largest = <float> 3.4028234663852886e+38
-        round_at = <float> (12582912.0 + 127)
+        round_at = <float> (12582912.0 + 127 + 64)             # 1.5 * 2**23 + biases
     else:
         tiny = 8.673617379884035e-19                           # 2**-60
-        highest, lowest = 1454.9, -1026
-        huge, minute = 512, 7.458340731200207e-155              # 2**-512
+        highest = 1500
+        minute = 7.458340731200207e-155                        # 2**-512
         largest = 1.7976931348623157e+308
-        round_at = 6755399441055744.0 + 1023
+        round_at = 6755399441055744.0 + 1023 + 512             # 1.5 * 2**52 + biases
     size = absolute(x) + tiny
     clipped = highest if size > highest else size
-    k = quotient(clipped, round_at) - round_at
-    r = reduce_argument(clipped, k, &bend)
-    # 2**k = first * second; each of them may be subnormal.
-    kept = lowest if k < lowest else k
-    first = power_of_two(kept + (round_at + huge)) * minute
-    second = power_of_two((k - kept) + (round_at + huge)) * minute
-    second = zero if size > highest else second
-    # 1 + e; where `first` is not all of 2**k, e does not matter.
-    powers = one + first
-    whole = fma(first, bend - r, powers)
-    rest = fma(first, bend, fma(-first, r, powers - whole)) + (first - (powers - one))
+    rounded = quotient(clipped, round_at)
+    r = reduce_argument(clipped, rounded - round_at, &bend)
+    # Either may be subnormal, and is scaled from a normal number.
+    part = fma(rounded - round_at, <real> 0.5, round_at)
+    before = power_of_two(part) * minute
+    after = power_of_two(rounded - (part - round_at)) * minute
+    # 1 + e.
+    scale = before * after
+    powers = one + scale
+    whole = fma(scale, bend - r, powers)
+    rest = fma(scale, bend, fma(-scale, r, powers - whole)) + (scale - (powers - one))
     y = one / whole
     t = fma(-rest, y, fma(-whole, y, one))
     square = y * y
     low = fma(y, y, -square)
     more = fma((t + t) * square, one + (bend - r), low)
     more = fma(-r, square, fma(bend, square, more))
-    before = first if absolute(grad) > 16 else one
-    after = one if absolute(grad) > 16 else first
     grad = grad * before
     # An infinite gradient stays infinite: inf - inf must not be met.
     more = grad * more if absolute(grad) <= largest else zero
     # The factor is positive; a gradient of -0.0, or one that becomes it, keeps its sign.
-    more = fma_of_any(grad, square, more) * after * second
+    more = fma_of_any(grad, square, more) * after
     return with_sign(pass_nan(more, size), grad)
 
 
