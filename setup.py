@@ -47,6 +47,7 @@ NUMPY_API = [
 ]
 
 
+KERNEL_SOURCES = ["fastact/_kernels/kernels.pxi", "fastact/_kernels/vectors.h"]
 KERNELS = {f"fastact._kernels.{target.name}": target for target in TARGETS}
 
 
@@ -126,7 +127,7 @@ setup(
             extension("fastact._engine"),
             extension("fastact._memory", define_macros=NUMPY_API),
             extension("fastact._ufuncs", define_macros=NUMPY_API),
-            *(extension(name, depends=["fastact/_kernels/kernels.pxi"]) for name in KERNELS),
+            *(extension(name, depends=KERNEL_SOURCES) for name in KERNELS),
         ],
         language_level=3,
         compiler_directives={"binding": False},

@@ -2,13 +2,18 @@
 
 ctypedef void (*convert_t)(void *source, void *target, Py_ssize_t n) noexcept nogil
 
+ctypedef void (*transpose_t)(
+    void *source, Py_ssize_t source_step, void *target, Py_ssize_t target_step,
+    Py_ssize_t rows, Py_ssize_t columns) noexcept nogil
+
 cdef struct Kernel:
     # One operation on one type.
     void *loop                # over contiguous operands of the type computed in
     void *shared_loop         # the same with the last input a single value, or NULL
     convert_t load            # from the type of the arrays to the type computed in,
     convert_t store           # and back; NULL where these are the same
-    convert_t every_second    # copies every second element; NULL where there is none
+    convert_t every_second    # copies every second element; NULL where there is none,
+    transpose_t transpose     # copies rows to columns; likewise
     int nin
     Py_ssize_t item           # bytes of an element of the arrays
     Py_ssize_t block_item     # bytes of an element of the type computed in

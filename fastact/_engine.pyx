@@ -234,7 +234,9 @@ cdef inline void move(
     """Copies n elements, from one distance in bytes to another."""
     cdef Py_ssize_t i
     # memcpy of a constant size is one load and one store.
-    if item == 4:
+    if step == item and target_step == item:
+        memcpy(target, source, n * item)
+    elif item == 4:
         for i in range(n):
             memcpy(target + i * target_step, source + i * step, 4)
     elif item == 8:
@@ -458,7 +460,9 @@ cdef void gather_tile(
 ) noexcept nogil:
     """Contiguous copy of a tile, read in the order in which it lies."""
     cdef Py_ssize_t i, item = kernel.item
-    if by_columns(row_step, column_step):
+    if row_step == item and column_step != item and kernel.transpose != NULL:
+        kernel.transpose(array, column_step, block, columns * item, columns, rows)
+    elif by_columns(row_step, column_step):
         for i in range(columns):
             move(array + i * column_step, row_step, block + i * item, columns * item, item, rows)
     else:
@@ -472,7 +476,9 @@ cdef void scatter_tile(
 ) noexcept nogil:
     """The opposite of gather_tile."""
     cdef Py_ssize_t i, item = kernel.item
-    if by_columns(row_step, column_step):
+    if row_step == item and column_step != item and kernel.transpose != NULL:
+        kernel.transpose(block, columns * item, array, column_step, rows, columns)
+    elif by_columns(row_step, column_step):
         for i in range(columns):
             move(block + i * item, columns * item, array + i * column_step, row_step, item, rows)
     else:

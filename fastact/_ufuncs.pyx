@@ -24,6 +24,7 @@ from libc.string cimport memset
 
 from fastact._engine cimport (
     MAX_INPUTS, Kernel, by_columns, convert_t, run, run_tiles, store_number,
+    transpose_t,
 )
 from fastact._memory cimport LARGE, large_empty
 
@@ -412,6 +413,7 @@ cdef bint find_kernel(dict table, str name, int nin, str kind, Py_ssize_t item, 
     kernel.nin = nin
     kernel.item = kernel.block_item = item
     kernel.every_second = <convert_t> loop_of(table, f"every_second_{item}")
+    kernel.transpose = <transpose_t> loop_of(table, f"transpose_{item}")
     kernel.loop = loop_of(table, f"{name}_{kind}")
     if kernel.loop == NULL:
         kernel.load = <convert_t> loop_of(table, f"load_{kind}")

@@ -30,45 +30,6 @@ cdef extern from *:
     typedef uint16_t *__restrict fastact_u16;
     typedef uint32_t *__restrict fastact_u32;
     typedef uint64_t *__restrict fastact_u64;
-
-    /* The conversions of float16 are instructions that compilers do not vectorise with. These
-       convert whole vectors and return the number of elements done, 0 where there are none.
-       The bits are those of from_half and to_half, but that a signalling NaN is quiet already
-       when it is loaded. */
-    #if defined(__F16C__) && defined(__AVX512F__)
-    #include <immintrin.h>
-    #define FASTACT_HALVES 16
-    #define FASTACT_LOAD_HALVES(half, out) \
-        _mm512_storeu_ps(out, _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *) (half))))
-    #define FASTACT_STORE_HALVES(x, half) \
-        _mm256_storeu_si256((__m256i *) (half), _mm512_cvtps_ph(_mm512_loadu_ps(x), 0))
-    #elif defined(__F16C__)
-    #include <immintrin.h>
-    #define FASTACT_HALVES 8
-    #define FASTACT_LOAD_HALVES(half, out) \
-        _mm256_storeu_ps(out, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *) (half))))
-    #define FASTACT_STORE_HALVES(x, half) \
-        _mm_storeu_si128((__m128i *) (half), _mm256_cvtps_ph(_mm256_loadu_ps(x), 0))
-    #else
-    #define FASTACT_HALVES PY_SSIZE_T_MAX
-    #define FASTACT_LOAD_HALVES(half, out) ((void) (half), (void) (out))
-    #define FASTACT_STORE_HALVES(x, half) ((void) (x), (void) (half))
-    #endif
-
-    static inline Py_ssize_t fastact_load_halves(fastact_u16 half, fastact_f32 out, Py_ssize_t n)
-    {
-        Py_ssize_t i;
-        for (i = 0; n - i >= FASTACT_HALVES; i += FASTACT_HALVES)
-            FASTACT_LOAD_HALVES(half + i, out + i);
-        return i;
-    }
-    static inline Py_ssize_t fastact_store_halves(fastact_f32 x, fastact_u16 half, Py_ssize_t n)
-    {
-        Py_ssize_t i;
-        for (i = 0; n - i >= FASTACT_HALVES; i += FASTACT_HALVES)
-            FASTACT_STORE_HALVES(x + i, half + i);
-        return i;
-    }
     """
     ctypedef float *f32 "fastact_f32"
     ctypedef double *f64 "fastact_f64"
@@ -80,8 +41,17 @@ cdef extern from *:
     ctypedef uint16_t *u16 "fastact_u16"
     ctypedef uint32_t *u32 "fastact_u32"
     ctypedef uint64_t *u64 "fastact_u64"
+
+cdef extern from "vectors.h":
     Py_ssize_t load_halves "fastact_load_halves"(u16 half, f32 out, Py_ssize_t n) noexcept nogil
     Py_ssize_t store_halves "fastact_store_halves"(f32 x, u16 half, Py_ssize_t n) noexcept nogil
+    const Py_ssize_t ROW "FASTACT_ROW"
+    void square_16 "fastact_square_16"(
+        char *x, Py_ssize_t x_step, char *out, Py_ssize_t out_step) noexcept nogil
+    void square_32 "fastact_square_32"(
+        char *x, Py_ssize_t x_step, char *out, Py_ssize_t out_step) noexcept nogil
+    void square_64 "fastact_square_64"(
+        char *x, Py_ssize_t x_step, char *out, Py_ssize_t out_step) noexcept nogil
 
 ctypedef fused real_array:
     f32
@@ -225,9 +195,9 @@ cdef void sigmoid_backward_narrow(f32 grad, f32 x, f32 out, Py_ssize_t n) noexce
         out[i] = formula.sigmoid_backward_narrow(grad[i], x[i])
 
 
-# ------------------------------------------------------------------ every second
+# ----------------------------------------------------------------------- copies
 #
-# The commonest stride. Written out, it is loaded in whole vectors and shuffled.
+# `every_second`: the commonest stride. Written out, it is loaded in whole vectors and shuffled.
 
 ctypedef fused bits_array:
     u16
@@ -243,12 +213,68 @@ cdef void every_second(bits_array x, bits_array out, Py_ssize_t n) noexcept nogi
         out[n - 1] = x[2 * n - 2]
 
 
+cdef inline void square(
+    bits_array kind, char *x, Py_ssize_t x_step, char *out, Py_ssize_t out_step
+) noexcept nogil:
+    """out[j, i] = x[i, j] for as many rows and columns as fill a vector; `kind` is not read."""
+    if bits_array is u16:
+        square_16(x, x_step, out, out_step)
+    elif bits_array is u32:
+        square_32(x, x_step, out, out_step)
+    else:
+        square_64(x, x_step, out, out_step)
+
+
+cdef void transpose(
+    bits_array x, Py_ssize_t x_step, bits_array out, Py_ssize_t out_step,
+    Py_ssize_t rows, Py_ssize_t columns
+) noexcept nogil:
+    """out[j, i] = x[i, j]. Steps: from row to row, in bytes; columns are contiguous."""
+    cdef Py_ssize_t item = sizeof(x[0]), side = ROW // <Py_ssize_t> sizeof(x[0])
+    cdef Py_ssize_t outer, inner, i, j, k
+    cdef char *source
+    cdef char *target
+    # Few rows at a time of the array whose rows are further apart, and along these: where the
+    # distance is a power of two, their lines share one set of the cache.
+    cdef bint by_rows = max(x_step, -x_step) > max(out_step, -out_step)
+    outer = rows if by_rows else columns
+    inner = columns if by_rows else rows
+    cdef Py_ssize_t source_outer = x_step if by_rows else item
+    cdef Py_ssize_t source_inner = item if by_rows else x_step
+    cdef Py_ssize_t target_outer = item if by_rows else out_step
+    cdef Py_ssize_t target_inner = out_step if by_rows else item
+    i = 0
+    while i < outer:
+        source, target = <char *> x + i * source_outer, <char *> out + i * target_outer
+        j = 0
+        if outer - i >= side:
+            while inner - j >= side:
+                square(x, source, x_step, target, out_step)
+                source += side * source_inner
+                target += side * target_inner
+                j += side
+        for k in range(min(side, outer - i)):
+            copy(
+                <bits_array> (source + k * source_outer), source_inner,
+                <bits_array> (target + k * target_outer), target_inner, inner - j)
+        i += side
+
+
+cdef inline void copy(
+    bits_array x, Py_ssize_t x_step, bits_array out, Py_ssize_t out_step, Py_ssize_t n
+) noexcept nogil:
+    """out[i] = x[i]; steps in bytes."""
+    cdef Py_ssize_t i
+    for i in range(n):
+        (<bits_array> (<char *> out + i * out_step))[0] = (<bits_array> (<char *> x + i * x_step))[0]
+
+
 # --------------------------------------------------------------------- table
 #
 # <operation>_<type>: the loop over arrays. <operation>_shared_<type>, where there is one:
 # the same with the last operand a single value. load_<type>, store_<type>: to and from
 # float32, for a type that is computed in it, and <operation>_narrow: the loop in between,
-# where it is not <operation>_f32. every_second_<bytes>: a copy of every second element.
+# where it is not <operation>_f32. every_second_<bytes>, transpose_<bytes>: copies.
 
 cdef object row(void *loop):
     return PyCapsule_New(loop, "fastact.kernel", NULL)
@@ -292,4 +318,7 @@ TABLE = {
     "every_second_2": row(<void *> every_second[u16]),
     "every_second_4": row(<void *> every_second[u32]),
     "every_second_8": row(<void *> every_second[u64]),
+    "transpose_2": row(<void *> transpose[u16]),
+    "transpose_4": row(<void *> transpose[u32]),
+    "transpose_8": row(<void *> transpose[u64]),
 }
