@@ -213,7 +213,7 @@ cdef void every_second(bits_array x, bits_array out, Py_ssize_t n) noexcept nogi
         out[n - 1] = x[2 * n - 2]
 
 
-cdef inline void square(
+cdef inline void transpose_square(
     bits_array kind, char *x, Py_ssize_t x_step, char *out, Py_ssize_t out_step
 ) noexcept nogil:
     """out[j, i] = x[i, j] for as many rows and columns as fill a vector; `kind` is not read."""
@@ -249,7 +249,7 @@ cdef void transpose(
         j = 0
         if outer - i >= side:
             while inner - j >= side:
-                square(x, source, x_step, target, out_step)
+                transpose_square(x, source, x_step, target, out_step)
                 source += side * source_inner
                 target += side * target_inner
                 j += side
