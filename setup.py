@@ -126,6 +126,7 @@ setup(
             ),
             extension("fastact._engine"),
             extension("fastact._memory", define_macros=NUMPY_API),
+            extension("fastact._networks", define_macros=NUMPY_API),
             extension("fastact._ufuncs", define_macros=NUMPY_API),
             *(extension(name, depends=KERNEL_SOURCES) for name in KERNELS),
         ],

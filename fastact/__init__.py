@@ -1,7 +1,8 @@
 """Activation functions for NumPy arrays, forward and backward, as `numpy.ufunc` objects.
 
-The functions are `relu`, `leaky_relu`, `sigmoid` and their backward passes; layers over
-them are in `fastact.layers`, and the command ``fastact`` tells what this machine has.
+The functions are `relu`, `leaky_relu`, `sigmoid` and their backward passes. Layers over them, and
+what else a network needs, are in `fastact.layers`, `fastact.losses` and `fastact.optimizers`. The
+command ``fastact`` tells what this machine has.
 """
 
 __version__ = "0.1.0"

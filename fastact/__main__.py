@@ -56,6 +56,11 @@ def _parser() -> argparse.ArgumentParser:
         "installed, at work of all kinds; takes some minutes",
     )
     bench.add_argument(
+        "--epoch",
+        action="store_true",
+        help="compare an epoch of training with plain NumPy, PyTorch and scikit-learn instead",
+    )
+    bench.add_argument(
         "--plot", metavar="FILE", help="draw time over size, for all of them (needs matplotlib)"
     )
     bench.set_defaults(run=_bench)

@@ -1,4 +1,7 @@
-"""The command ``fastact bench``: fastact and NumPy; with ``--peers``, all that is installed."""
+"""The command ``fastact bench``: fastact and NumPy; with ``--peers``, all that is installed.
+
+``--epoch`` is in `_bench_epoch`.
+"""
 
 import argparse
 import json
@@ -24,6 +27,8 @@ ERROR_INPUTS = 1 << 20
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; returns the exit status."""
+    if options.epoch:
+        return _run_epoch(options)
     if options.peers or options.plot:
         return _run_peers(options)
     # One thread, as NumPy has. Its exp overflows for large -x; the error tells of that.
@@ -39,6 +44,14 @@ def run(options: argparse.Namespace) -> int:
         print(_json({"machine": facts, "size": options.size, "rows": rows, "small": small}))
     else:
         print(_report(facts, options.size, rows, small))
+    return 0
+
+
+def _run_epoch(options: argparse.Namespace) -> int:
+    from fastact._bench_epoch import measure, report
+
+    results = measure()
+    print(_json(results) if options.json else report(results))
     return 0
 
 

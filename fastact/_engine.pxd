@@ -35,3 +35,9 @@ cdef void run_tiles(
 ) noexcept nogil
 
 cdef void store_number(const Kernel *kernel, double value, void *target) noexcept nogil
+
+ctypedef void (*share_t)(void *context, Py_ssize_t start, Py_ssize_t stop) noexcept nogil
+
+cdef void split(
+    share_t work, void *context, Py_ssize_t n, Py_ssize_t unit, Py_ssize_t elements
+) noexcept nogil

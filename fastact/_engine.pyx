@@ -544,6 +544,30 @@ cdef void run_tiles(
     restore_flags(flags)
 
 
+# --------------------------------------------------------------------- shares
+
+@cython.cdivision(True)
+cdef void split(
+    share_t work, void *context, Py_ssize_t n, Py_ssize_t unit, Py_ssize_t elements
+) noexcept nogil:
+    """Calls work(context, start, stop) for shares of range(n), one per thread.
+
+    As many threads as `elements` in all are worth. Shares begin at multiples of `unit`.
+    """
+    cdef fastact_flags flags = save_flags()
+    cdef Py_ssize_t units = (n + unit - 1) // unit, share
+    cdef int part, threads = 1
+    if elements >= 2 * SHARE:
+        threads = <int> max(1, min(<Py_ssize_t> threads_allowed(), elements // SHARE, units))
+    if threads == 1:
+        work(context, 0, n)
+    else:
+        share = (units + threads - 1) // threads * unit
+        for part in prange(threads, num_threads=threads, schedule="static"):
+            work(context, min(n, part * share), min(n, (part + 1) * share))
+    restore_flags(flags)
+
+
 compiler = COMPILER.decode().strip()
 openmp = bool(OPENMP)
 if watch_fork():

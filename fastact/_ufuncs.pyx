@@ -84,9 +84,6 @@ cdef extern from "numpy/ufuncobject.h":
 cdef enum:
     TYPES = 24                    # NumPy's type numbers, up to NPY_HALF
     MAX_LOOPS = 16
-    # Elements from which the GIL is let go: giving it up and taking it back costs 40 ns,
-    # where relu of this many float32 takes 150.
-    RELEASE = 2048
 
 cdef struct Operation:
     # All that a call needs; its first member is the `data` of the ufunc, so that the
@@ -427,6 +424,18 @@ cdef bint find_kernel(dict table, str name, int nin, str kind, Py_ssize_t item, 
             kernel.loop = loop_of(table, f"{name}_f32")
     kernel.shared_loop = loop_of(table, f"{name}_shared_{kind}")
     return kernel.loop != NULL
+
+
+cdef const Kernel *kernel_of(object ufunc, int type_number, int nin) noexcept:
+    """The kernel of a ufunc with so many operands, for one of NumPy's own types.
+
+    NULL, where the ufunc was not made here, or is none, or has no such kernel.
+    """
+    cdef Operation *op
+    if type(ufunc) is not np.ufunc or (<PyUFuncObject *> ufunc).vectorcall != fast_call:
+        return NULL
+    op = <Operation *> (<PyUFuncObject *> ufunc).data
+    return op.by_type[type_number] if op.nin == nin else NULL
 
 
 cdef object make_ufunc(operation, dict table):

@@ -1,5 +1,6 @@
 """The command `fastact bench`: what it reports, never how fast that was."""
 
+import importlib.util
 import json
 import sys
 from dataclasses import replace
@@ -8,7 +9,16 @@ import numpy as np
 import pytest
 
 from fastact import __main__ as command
-from fastact import _bench, _bench_peers, _bench_plot, _engine, _peers, _reference, _timing
+from fastact import (
+    _bench,
+    _bench_epoch,
+    _bench_peers,
+    _bench_plot,
+    _engine,
+    _peers,
+    _reference,
+    _timing,
+)
 from fastact._operations import OPERATIONS
 from fastact._reference import wider
 
@@ -326,3 +336,52 @@ def test_plot(quick_peers, numpy_alone, tmp_path, suffix, capsys):
     assert command.main(["bench", "--plot", str(path)]) == 0
     assert path.stat().st_size > 1000
     assert capsys.readouterr().out == ""
+
+
+# ------------------------------------------------------------------------- --epoch
+
+
+def test_all_train_the_same_epoch():
+    """What they are compared by is the same work: losses and parameters, but for rounding."""
+    made = _bench_epoch.trainers(_bench_epoch.data())
+    assert {"fastact", "NumPy"} <= set(made)
+    losses = {name: [trainer.epoch() for _ in range(3)] for name, trainer in made.items()}
+    for name, values in losses.items():
+        assert values == pytest.approx(losses["fastact"], rel=1e-5), name
+        assert values[0] > values[1] > values[2]
+    for name, trainer in made.items():
+        trainer.reset()
+        assert trainer.epoch() == pytest.approx(losses["fastact"][0], rel=1e-5), name
+
+
+@pytest.fixture
+def two_rounds(monkeypatch):
+    monkeypatch.setattr(_bench_epoch, "ROUNDS", 2)
+
+
+@pytest.mark.parametrize("without", [[], ["torch", "sklearn", "threadpoolctl"]], ids=repr)
+def test_epoch_json(two_rounds, monkeypatch, capsys, without):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name in without else find(name)
+    )
+    assert command.main(["bench", "--epoch", "--json"]) == 0
+    results = json.loads(capsys.readouterr().out)
+    names = [
+        name
+        for name, (module, _) in _bench_epoch.TRAINERS.items()
+        if module not in without and find(module)
+    ]
+    assert list(results["seconds"]) == list(results["loss"]) == names
+    assert all(seconds > 0 for seconds in results["seconds"].values())
+    assert results["rounds"] == 2
+    # The data of a training step are 8 KiB, here and in NumPy.
+    assert results["allocated_kib"]["fastact"] < 4
+
+
+def test_epoch_text(two_rounds, capsys):
+    assert command.main(["bench", "--epoch"]) == 0
+    out = capsys.readouterr().out
+    assert "One epoch" in out
+    for name in _bench_epoch.trainers(_bench_epoch.data()):
+        assert f"\n{name} " in out

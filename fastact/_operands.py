@@ -1,0 +1,95 @@
+"""What layers and losses do to their operands: checks and conversions."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+def with_shape(operand: ArrayLike) -> Any:
+    """Return arrays of any library as they are, and anything else, such as a list, as an array."""
+    return operand if hasattr(operand, "shape") else np.asarray(operand)
+
+
+def real_array(who: object, operand: ArrayLike, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Convert an operand to a contiguous array of a floating-point dtype.
+
+    Raises
+    ------
+    TypeError
+        If it is complex, object, string or structured.
+    """
+    array = np.asarray(operand)
+    if not np.can_cast(array.dtype, dtype, "same_kind"):
+        raise TypeError(f"{who!r}: an operand has dtype {array.dtype}, wanted {dtype}")
+    return np.require(array, dtype, ["C", "ALIGNED"])
+
+
+def float_dtype(who: object, x: Any) -> np.dtype[Any]:
+    """Find the dtype of `numpy.exp` of an array.
+
+    Raises
+    ------
+    TypeError
+        If it is no real one.
+    """
+    error = None
+    try:
+        dtype: np.dtype[Any] = np.exp.resolve_dtypes((x.dtype, None))[1]
+    except TypeError as caught:
+        dtype, error = x.dtype, caught
+    if error or dtype.itemsize > 8 or not np.can_cast(dtype, np.float64, "same_kind"):
+        raise TypeError(
+            f"{who!r}: an operand has dtype {x.dtype}; "
+            "wanted float16, float32, float64, or an integer or boolean dtype"
+        ) from error
+    return dtype
+
+
+def wide(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Find the dtype to compute in: float32 for narrower ones."""
+    return np.dtype(np.float32) if dtype.itemsize < 4 else dtype
+
+
+def compute_wide(
+    function: Callable[..., Any],
+    operands: tuple[Any, ...],
+    dtype: np.dtype[Any],
+    out: NDArray[Any] | None,
+) -> Any:
+    """Call a function of arrays and an optional `out`, in `wide(dtype)`; the result is of `dtype`.
+
+    `out` may share memory with the operands.
+    """
+    direct = None
+    if out is not None:
+        check_out(out, operands[0].shape, dtype)
+        # The first operand may be overwritten; the others are read after that.
+        if out.dtype == wide(dtype) and not any(
+            np.may_share_memory(out, operand) for operand in operands[1:]
+        ):
+            direct = out
+    with np.errstate(all="ignore"):
+        y = function(*(operand.astype(wide(dtype), copy=False) for operand in operands), direct)
+        return y.astype(dtype, copy=False) if out is None else delivered(y, out)
+
+
+def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Raise what a ufunc would, were it given this `out` for a result."""
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"out is to be an ndarray, not {type(out).__name__}")
+    if out.shape != shape:
+        raise ValueError(f"out has shape {out.shape}, the result {shape}")
+    if not out.flags.writeable:
+        raise ValueError("out is read-only")
+    if not np.can_cast(dtype, out.dtype, "same_kind"):
+        raise TypeError(f"out has dtype {out.dtype}, the result {dtype}")
+
+
+def delivered(result: Any, out: NDArray[Any] | None) -> Any:
+    """Return the result; in `out`, if there is one."""
+    if out is None or result is None or result is out:
+        return result
+    np.copyto(out, result, casting="same_kind")
+    return out

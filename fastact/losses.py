@@ -1,0 +1,250 @@
+"""Losses: the mean over a batch, and its gradient with respect to the predictions.
+
+>>> import numpy as np
+>>> from fastact.losses import MSELoss
+>>> loss = MSELoss()
+>>> loss(np.array([1.0, 2.0]), np.array([1.0, 4.0]))  # computes, keeps nothing
+2.0
+>>> loss.forward(np.array([1.0, 2.0]), np.array([1.0, 4.0]))
+2.0
+>>> loss.backward()
+array([ 0., -2.])
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastact import sigmoid
+from fastact._networks import Pool, SquaredError, alike
+from fastact._operands import float_dtype, real_array, wide
+
+__all__ = ["BCEWithLogitsLoss", "CrossEntropyLoss", "Loss", "MSELoss"]
+
+
+class Loss:
+    """What all losses have in common; not a loss itself.
+
+    16-bit types are computed in float32, anything else in the dtype of the prediction. No
+    floating-point warning is set. The loss of an empty batch is NaN.
+    """
+
+    __slots__ = ("_dtype", "_kept", "_pool")
+
+    def __init__(self) -> None:
+        self._kept: Any = None
+        self._dtype: Any = None
+        self._pool = Pool()
+
+    def __call__(self, prediction: ArrayLike, target: ArrayLike, /) -> float:
+        """Compute the mean loss and keep nothing.
+
+        Parameters
+        ----------
+        prediction : array_like
+            float16, float32 or float64; integers are promoted as by `numpy.exp`.
+        target : array_like
+            Of the shape of the prediction. It is not broadcast.
+
+        Returns
+        -------
+        float
+
+        Raises
+        ------
+        TypeError
+            If a dtype is complex, object or string.
+        ValueError
+            If the shapes differ.
+        """
+        return self._computed(prediction, target)[0]
+
+    def forward(self, prediction: ArrayLike, target: ArrayLike, /) -> float:
+        """Compute the mean loss and keep what `backward` needs.
+
+        Parameters, result and errors are those of a call. The arrays may be kept themselves:
+        do not change them between `forward` and `backward`.
+        """
+        value, self._kept, self._dtype = self._computed(prediction, target)
+        return value
+
+    def backward(self) -> NDArray[Any]:
+        """Compute the gradient of the last `forward` with respect to the prediction.
+
+        This may be called any number of times, and may return the same array then.
+
+        Returns
+        -------
+        ndarray
+            Of the shape and the dtype of the prediction.
+
+        Raises
+        ------
+        RuntimeError
+            If there was no `forward`.
+        """
+        if self._kept is None:
+            raise RuntimeError(
+                f"{self!r}: backward() before forward(), which keeps what backward() needs; "
+                "loss(prediction, target) keeps nothing"
+            )
+        return self._gradient(*self._kept).astype(self._dtype, copy=False)
+
+    def _computed(self, prediction: Any, target: Any) -> tuple[float, Any, np.dtype[Any]]:
+        """Compute loss, what to keep, and the dtype of the gradient."""
+        if alike(prediction, target):
+            return *self._value(prediction, target), prediction.dtype
+        prediction = np.asarray(prediction)
+        dtype = float_dtype(self, prediction)
+        prediction = real_array(self, prediction, wide(dtype))
+        target = self._target(np.asarray(target), prediction)
+        return *self._value(prediction, target), dtype
+
+    def _target(self, target: NDArray[Any], prediction: NDArray[Any]) -> NDArray[Any]:
+        """Check and convert the target."""
+        if target.shape != prediction.shape:
+            raise ValueError(
+                f"{self!r}: the target has shape {target.shape}, the prediction {prediction.shape}"
+            )
+        return real_array(self, target, prediction.dtype)
+
+    def _value(self, prediction: NDArray[Any], target: NDArray[Any]) -> tuple[float, Any]:
+        """Compute loss, and the arguments of `_gradient`."""
+        raise NotImplementedError(f"{type(self).__name__} has no _value")
+
+    def _gradient(self, *kept: Any) -> NDArray[Any]:
+        raise NotImplementedError(f"{type(self).__name__} has no _gradient")
+
+    def _empty(self, like: NDArray[Any]) -> NDArray[Any]:
+        empty: NDArray[Any] = self._pool.empty(like.shape, like.dtype)
+        return empty
+
+    def __repr__(self) -> str:
+        """Show the class."""
+        return f"{type(self).__name__}()"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Make pickles and copies that keep nothing."""
+        return type(self), ()
+
+
+# As a decorator.
+_silent = np.errstate(all="ignore")
+_squared_error = SquaredError()
+
+
+class MSELoss(Loss):
+    """The mean of (prediction - target)**2 over all elements."""
+
+    __slots__ = ()
+
+    def _value(self, prediction: NDArray[Any], target: NDArray[Any]) -> tuple[float, Any]:
+        gradient = self._empty(prediction)
+        return _squared_error(prediction, target, gradient), (gradient,)
+
+    def _gradient(self, *kept: Any) -> NDArray[Any]:
+        gradient: NDArray[Any] = kept[0]
+        return gradient
+
+
+class BCEWithLogitsLoss(Loss):
+    """The mean binary cross-entropy of sigmoid(prediction), over all elements.
+
+    That is, of -t log s(z) - (1 - t) log s(-z), for logits z and targets t in [0, 1], as
+    log(1 + exp(-abs(z))) + z ((z > 0) - t): logits of any size are taken, and infinite ones that
+    are right cost nothing. The gradient is (sigmoid(z) - t) / n.
+    """
+
+    __slots__ = ()
+
+    @_silent
+    def _value(self, prediction: NDArray[Any], target: NDArray[Any]) -> tuple[float, Any]:
+        wrong = np.heaviside(prediction, 0, out=self._empty(prediction))
+        wrong -= target
+        flags = np.not_equal(wrong, 0, out=self._pool.empty(wrong.shape, np.dtype(bool)))
+        np.multiply(prediction, wrong, out=wrong, where=flags)  # not inf * 0
+        size = np.abs(prediction, out=self._empty(prediction))
+        np.negative(size, out=size)
+        np.exp(size, out=size)
+        np.log1p(size, out=size)
+        size += wrong
+        return _mean(size), (prediction, target)
+
+    @_silent
+    def _gradient(self, *kept: Any) -> NDArray[Any]:
+        prediction, target = kept
+        gradient = self._empty(prediction)
+        sigmoid(prediction, out=gradient)
+        gradient -= target
+        gradient /= max(gradient.size, 1)
+        return gradient
+
+
+class CrossEntropyLoss(Loss):
+    """The mean cross-entropy of softmax(prediction), over all samples.
+
+    The classes are the last axis of the logits. The target is either the index of the right
+    class, integers of the shape of the logits without the last axis; or probabilities, of the
+    shape of the logits. An index out of range is a ValueError.
+
+    The gradient is (softmax(prediction) - p) / n, if the probabilities p of each sample
+    sum to 1.
+    """
+
+    __slots__ = ()
+
+    def _target(self, target: NDArray[Any], prediction: NDArray[Any]) -> NDArray[Any]:
+        shape = prediction.shape
+        if not shape:
+            raise ValueError(f"{self!r}: the prediction is to have at least one axis, of classes")
+        if target.ndim == len(shape):
+            return super()._target(target, prediction)
+        if target.shape != shape[:-1]:
+            raise ValueError(
+                f"{self!r}: the target has shape {target.shape}; wanted that of the prediction, "
+                f"{shape}, or for indices {shape[:-1]}"
+            )
+        if target.dtype.kind not in "iu":
+            raise TypeError(f"{self!r}: indices of dtype {target.dtype}, wanted integers")
+        if target.size and not (target.min() >= 0 and target.max() < shape[-1]):
+            raise ValueError(
+                f"{self!r}: the target has indices from {target.min()} to {target.max()}, "
+                f"there are {shape[-1]} classes"
+            )
+        # Of the right classes among all elements.
+        return np.arange(0, prediction.size, shape[-1]) + target.reshape(-1).astype(np.intp)
+
+    @_silent
+    def _value(self, prediction: NDArray[Any], target: NDArray[Any]) -> tuple[float, Any]:
+        largest = prediction.max(-1, keepdims=True, initial=-np.inf)
+        logits = np.subtract(prediction, largest, out=self._empty(prediction))
+        powers = np.exp(logits, out=self._empty(prediction))
+        total = powers.sum(-1, keepdims=True)
+        logits -= np.log(total)
+        # Minus the cross-entropies.
+        if target.dtype.kind == "i":
+            picked = logits.reshape(-1)[target]
+        else:
+            flags = np.equal(target, 0, out=self._pool.empty(target.shape, np.dtype(bool)))
+            np.copyto(logits, 0, where=flags)  # not -inf * 0
+            logits *= target
+            picked = logits.sum(-1)
+        return 0 - _mean(picked), (powers, total, target)
+
+    @_silent
+    def _gradient(self, *kept: Any) -> NDArray[Any]:
+        powers, total, target = kept
+        gradient = self._empty(powers)
+        np.divide(powers, total, out=gradient)
+        if target.dtype.kind == "i":
+            gradient.reshape(-1)[target] -= 1
+        else:
+            gradient *= target.sum(-1, keepdims=True)
+            gradient -= target
+        gradient /= max(total.size, 1)
+        return gradient
+
+
+def _mean(values: NDArray[Any]) -> float:
+    return float(values.sum() / np.float64(values.size))

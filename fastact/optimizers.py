@@ -1,0 +1,101 @@
+"""Stochastic gradient descent. Whoever needs another optimiser uses a framework.
+
+>>> import numpy as np
+>>> from fastact.layers import Linear
+>>> from fastact.losses import MSELoss
+>>> from fastact.optimizers import SGD
+>>> rng = np.random.default_rng(0)
+>>> x = rng.normal(size=(100, 3))
+>>> y = x @ [[1.0], [-2.0], [3.0]] + 4
+>>> model, loss = Linear(3, 1, dtype=np.float64, seed=0), MSELoss()
+>>> optimizer = SGD(model, lr=0.1, momentum=0.5)
+>>> for _ in range(200):
+...     error = loss.forward(model.forward(x), y)
+...     model.backward(loss.backward(), input_gradient=False)
+...     optimizer.step()
+>>> model.weight.round(3), model.bias.round(3)
+(array([[ 1., -2.,  3.]]), array([4.]))
+"""
+
+from math import isfinite
+from numbers import Real
+from typing import Any, SupportsFloat
+
+from fastact._networks import Descent
+from fastact.layers import Layer
+
+__all__ = ["SGD"]
+
+
+class SGD:
+    """Gradient descent with momentum, in place.
+
+    As in PyTorch: velocity = momentum * velocity + gradient, parameter -= lr * velocity. But a
+    subnormal velocity becomes 0: where gradients stay 0, it would never get there, and would
+    make every step several times slower.
+
+    Parameters
+    ----------
+    model : Layer
+        Whose parameters are to be changed, by the gradients of its last `backward`. A part of a
+        model, such as ``model[1:]``, leaves the rest as it is.
+    lr : float
+        Learning rate, 0 or more. It may be set anew between steps.
+    momentum : float, default 0.0
+        0 or more, and less than 1. It cannot be changed afterwards.
+
+    Raises
+    ------
+    TypeError
+        If `model` is not a layer, or a number is no real number.
+    ValueError
+        If a number is out of its range, or the model has no parameters.
+    """
+
+    __slots__ = ("_descent", "_lr", "_momentum")
+
+    def __init__(self, model: Layer, lr: SupportsFloat, momentum: SupportsFloat = 0.0) -> None:
+        if not isinstance(model, Layer):
+            raise TypeError(f"model is to be a layer, not {type(model).__name__}: {model!r}")
+        parameters, gradients = model.parameters(), model.gradients()
+        if not parameters:
+            raise ValueError(f"{model!r} has no parameters")
+        self.lr = lr
+        self._momentum = _number("momentum", momentum)
+        if self._momentum >= 1:
+            raise ValueError(f"momentum is to be less than 1, not {momentum!r}")
+        self._descent = Descent(
+            [*parameters.values()], [gradients[name] for name in parameters], self._momentum > 0
+        )
+
+    @property
+    def lr(self) -> float:
+        """Learning rate."""
+        return self._lr
+
+    @lr.setter
+    def lr(self, value: SupportsFloat) -> None:
+        self._lr = _number("lr", value)
+
+    @property
+    def momentum(self) -> float:
+        """Share of the velocity that is kept from step to step."""
+        return self._momentum
+
+    def step(self) -> None:
+        """Change the parameters by one step."""
+        self._descent.step(self._lr, self._momentum)
+
+    def __repr__(self) -> str:
+        """Show the settings."""
+        return f"SGD(lr={self._lr!r}, momentum={self._momentum!r})"
+
+
+def _number(name: str, value: Any) -> float:
+    # A bool is a Real to Python.
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(f"{name} is to be a real number, not {type(value).__name__}: {value!r}")
+    number = float(value)
+    if not (isfinite(number) and number >= 0):
+        raise ValueError(f"{name} is to be finite and 0 or more, not {value!r}")
+    return number

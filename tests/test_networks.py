@@ -1,0 +1,975 @@
+"""Layers to compose with: gradients, parameters, what is kept, and how they compose."""
+
+import copy
+import io
+import itertools
+import pickle
+import tracemalloc
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+import fastact
+from fastact import layers
+from fastact.layers import (
+    Activation,
+    Layer,
+    LeakyReLU,
+    Linear,
+    ReLU,
+    Sequential,
+    Sigmoid,
+    Softmax,
+)
+from fastact.losses import MSELoss
+from fastact.optimizers import SGD
+
+IN, OUT = 5, 4
+
+
+class Cube(Activation):
+    """An activation of someone's own, which knows nothing of ufuncs or kernels."""
+
+    __slots__ = ()
+
+    def __init__(self):
+        super().__init__(save="input")
+
+    def __call__(self, x, /, out=None):
+        return x * x * x  # `out` is forgotten
+
+    def _gradient(self, grad, kept, out, /):
+        return grad * (3 * kept * kept)
+
+
+class Tanh(Activation):
+    """An activation over ufuncs that are not ours."""
+
+    __slots__ = ()
+
+    __call__ = staticmethod(np.tanh)
+
+    def __init__(self):
+        super().__init__(save="output")
+
+    def _gradient(self, grad, kept, out, /):
+        return np.multiply(grad, 1 - kept * kept, out=out)
+
+
+def torch_cube(torch):
+    class Module(torch.nn.Module):
+        def forward(self, x):
+            return x**3
+
+    return Module()
+
+
+class Row(NamedTuple):
+    """A layer for inputs of IN features, by its dtype, and the same as PyTorch modules."""
+
+    make: Callable[[str], Layer]
+    peers: Callable[[Any], list[Any]]
+
+
+def linear(activation, peer=None, out_features=OUT):
+    """Make a row: a dense layer with an activation."""
+    return Row(
+        lambda dtype: Linear(IN, out_features, activation and activation(), dtype=dtype, seed=10),
+        lambda torch: [torch.nn.Linear(IN, out_features), *([peer(torch)] if peer else [])],
+    )
+
+
+ROWS = {
+    "relu": Row(lambda dtype: ReLU(), lambda torch: [torch.nn.ReLU()]),
+    "leaky": Row(lambda dtype: LeakyReLU(0.2), lambda torch: [torch.nn.LeakyReLU(0.2)]),
+    "sigmoid": Row(lambda dtype: Sigmoid(), lambda torch: [torch.nn.Sigmoid()]),
+    "softmax": Row(lambda dtype: Softmax(), lambda torch: [torch.nn.Softmax(-1)]),
+    "softmax, first axis": Row(lambda dtype: Softmax(0), lambda torch: [torch.nn.Softmax(0)]),
+    "linear": linear(None),
+    "linear, one unit": linear(ReLU, lambda torch: torch.nn.ReLU(), 1),
+    "linear, relu": linear(ReLU, lambda torch: torch.nn.ReLU()),
+    "linear, leaky": linear(LeakyReLU, lambda torch: torch.nn.LeakyReLU()),
+    "linear, leaky steep": linear(lambda: LeakyReLU(2.5), lambda torch: torch.nn.LeakyReLU(2.5)),
+    "linear, leaky flat": linear(lambda: LeakyReLU(0), lambda torch: torch.nn.LeakyReLU(0)),
+    "linear, leaky falling": linear(
+        lambda: LeakyReLU(-0.5), lambda torch: torch.nn.LeakyReLU(-0.5)
+    ),
+    "linear, sigmoid": linear(Sigmoid, lambda torch: torch.nn.Sigmoid()),
+    "linear, sigmoid from output": linear(
+        lambda: Sigmoid(save="output"), lambda torch: torch.nn.Sigmoid()
+    ),
+    "linear, softmax": linear(Softmax, lambda torch: torch.nn.Softmax(-1)),
+    "linear, someone's own": linear(Cube, torch_cube),
+    "linear, not our ufuncs": linear(Tanh, lambda torch: torch.nn.Tanh()),
+    "sequential": Row(
+        lambda dtype: Sequential(
+            Linear(IN, 7, Sigmoid(), dtype=dtype, seed=1),
+            LeakyReLU(0.3),
+            Linear(7, 6, ReLU(), dtype=dtype, seed=2),
+            Linear(6, 3, dtype=dtype, seed=3),
+            Softmax(),
+        ),
+        lambda torch: [
+            torch.nn.Linear(IN, 7),
+            torch.nn.Sigmoid(),
+            torch.nn.LeakyReLU(0.3),
+            torch.nn.Linear(7, 6),
+            torch.nn.ReLU(),
+            torch.nn.Linear(6, 3),
+            torch.nn.Softmax(-1),
+        ],
+    ),
+    "nested": Row(
+        lambda dtype: Sequential(
+            Sequential(Linear(IN, 7, dtype=dtype, seed=1), ReLU()),
+            Sequential(Sequential(Linear(7, 2, Sigmoid(), dtype=dtype, seed=2))),
+        ),
+        lambda torch: [
+            torch.nn.Linear(IN, 7),
+            torch.nn.ReLU(),
+            torch.nn.Linear(7, 2),
+            torch.nn.Sigmoid(),
+        ],
+    ),
+}
+WITH_LINEAR = [name for name in ROWS if name.startswith(("linear", "sequential", "nested"))]
+SHAPES = [(7, IN), (1, IN), (0, IN), (IN,), (2, 3, IN), (2, 0, IN), (1, 2, 1, 2, IN)]
+DTYPES = ["float32", "float64"]
+
+every_row = pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
+every_linear = pytest.mark.parametrize("row", [ROWS[n] for n in WITH_LINEAR], ids=WITH_LINEAR)
+every_shape = pytest.mark.parametrize("shape", SHAPES, ids=repr)
+every_dtype = pytest.mark.parametrize("dtype", DTYPES)
+
+
+def operands(layer, shape, dtype="float64"):
+    """Return an input and a gradient with respect to the output."""
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=shape).astype(dtype)
+    return x, rng.normal(size=layer(x).shape).astype(dtype)
+
+
+def tolerances(dtype):
+    """Sums of some ten products of numbers of size 1, through three layers."""
+    eps = float(np.finfo(dtype).eps)
+    return {"rtol": 40 * eps, "atol": 40 * eps}
+
+
+def unchanged(arrays, copies):
+    return all(np.array_equal(a, b) for a, b in zip(arrays, copies, strict=True))
+
+
+def kept_count(layer):
+    """How many forward passes a layer remembers, of its parts."""
+    parts = layers._simple_layers((layer,))
+    return sum((p._dense.x if isinstance(p, Linear) else p._kept) is not None for p in parts)
+
+
+def test_every_layer_has_a_row():
+    made = set()
+    for row in ROWS.values():
+        layer = row.make("float64")
+        made |= {type(layer), *map(type, layers._simple_layers((layer,)))}
+    lacking = {
+        name for name in layers.__all__ if getattr(layers, name) not in made | {Layer, Activation}
+    }
+    assert not lacking, f"ROWS in tests/test_networks.py lacks {lacking}"
+
+
+# --------------------------------------------------------------- gradient checks
+
+
+@every_dtype
+@every_shape
+@every_row
+def test_as_torch_has_it(row, shape, dtype):
+    torch = pytest.importorskip("torch", reason="PyTorch, to compare with, is not installed")
+    layer = row.make(dtype)
+    rival = torch.nn.Sequential(*row.peers(torch)).to(getattr(torch, dtype))
+    with torch.no_grad():
+        for theirs, ours in zip(rival.parameters(), layer.parameters().values(), strict=True):
+            theirs.copy_(torch.from_numpy(ours))
+    x, grad = operands(layer, shape, dtype)
+    their_x = torch.from_numpy(x.copy()).requires_grad_()
+    their_y = rival(their_x)
+    their_y.backward(torch.from_numpy(grad))
+
+    y = layer.forward(x)
+    x_gradient = layer.backward(grad)
+    assert y.dtype == x_gradient.dtype == dtype
+    scale = 1 + len(x.reshape(-1, IN))
+    for ours, theirs in [
+        (y, their_y.detach()),
+        (layer(x), their_y.detach()),
+        (x_gradient, their_x.grad),
+        *zip(layer.gradients().values(), (p.grad for p in rival.parameters()), strict=True),
+    ]:
+        assert ours.dtype == dtype
+        np.testing.assert_allclose(
+            ours / scale, theirs.numpy() / scale, **tolerances(dtype), strict=True
+        )
+
+
+@every_dtype
+@every_shape
+@every_row
+def test_gradients_are_central_differences(row, shape, dtype):
+    """Of both dtypes against differences in float64, with the same parameters."""
+    layer, exact = row.make(dtype), row.make("float64")
+    exact.load_state_dict(layer.state_dict())
+    x, grad = operands(layer, shape, dtype)
+    layer.forward(x)
+    wide_x, wide_grad = x.astype("float64"), grad.astype("float64")
+
+    def difference(array):
+        """The change of sum(grad * y) with every element of an array."""
+        slopes, step = np.zeros(array.shape), 1e-6
+        for index in np.ndindex(array.shape):
+            value, sums = array[index], []
+            for moved in (value + step, value - step):
+                array[index] = moved
+                sums.append(np.vdot(wide_grad, exact(wide_x)))
+            array[index] = value
+            slopes[index] = (sums[0] - sums[1]) / (2 * step)
+        return slopes
+
+    # Differences: rounding, 1e-16 of sums of up to 30 through 2e-6.
+    tolerance = {"rtol": 0, "atol": 2e-8 if dtype == "float64" else 2e-5}
+    np.testing.assert_allclose(layer.backward(grad), difference(wide_x), **tolerance, strict=False)
+    gradients = layer.gradients()
+    assert list(gradients) == list(layer.parameters())
+    for name, parameter in exact.parameters().items():
+        np.testing.assert_allclose(gradients[name], difference(parameter), **tolerance)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("axis", [0, 1, 2, -1, -2])
+def test_softmax_over_any_axis(axis, dtype):
+    rng = np.random.default_rng(6)
+    x, grad = (rng.normal(size=(2, 3, 4)).astype(dtype) for _ in range(2))
+    layer = Softmax(axis)
+    y = layer.forward(x)
+    powers = np.exp(x.astype("float64"))
+    wanted = powers / powers.sum(axis, keepdims=True)
+    eps = float(np.finfo(dtype).eps)
+    np.testing.assert_allclose(y, wanted, rtol=4 * eps)
+    assert y.dtype == dtype
+    gradient = layer.backward(grad)
+    assert gradient.dtype == dtype
+    mean = (grad * wanted).sum(axis, keepdims=True)
+    np.testing.assert_allclose(gradient, wanted * (grad - mean), rtol=0, atol=8 * eps)
+
+
+# ---------------------------------------------------------------- special values
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_softmax_of_special_values(dtype):
+    inf, nan = np.inf, np.nan
+    for row, wanted in [
+        ([-inf, 0, 0], [0, 0.5, 0.5]),
+        ([-inf, -inf, 3], [0, 0, 1]),
+        ([1e4, -1e4, 1e4], [0.5, 0, 0.5]),
+        ([7, 7, 7], [1 / 3] * 3),
+        ([6e4, 6e4, 6e4], [1 / 3] * 3),
+        ([nan, 1, 2], [nan] * 3),
+        ([inf, 1, 2], [nan] * 3),
+        ([-inf] * 3, [nan] * 3),
+    ]:
+        layer = Softmax()
+        with np.errstate(all="raise"):
+            y = layer.forward(np.array([row, [0, 0, 0]], dtype))
+            gradient = layer.backward(np.array([[1, 2, 3], [1, 2, 3]], dtype))
+        np.testing.assert_allclose(y[0], np.array(wanted, dtype), rtol=1e-3)
+        # The other rows know nothing of it.
+        np.testing.assert_allclose(y[1], [1 / 3] * 3, rtol=1e-3)
+        np.testing.assert_allclose(gradient[1], [-1 / 3, 0, 1 / 3], rtol=1e-2, atol=1e-3)
+        assert np.isfinite(gradient[0]).all() == np.isfinite(wanted).all()
+
+
+@pytest.mark.parametrize(
+    ("x", "dtype"), [([[1, 2]], "int64"), ([[True, False]], "bool"), ([[1, 2]], "uint8")]
+)
+def test_softmax_of_integers_is_of_the_dtype_of_exp(x, dtype):
+    x = np.array(x, dtype)
+    y = Softmax()(x)
+    assert y.dtype == np.exp(x).dtype
+    np.testing.assert_allclose(y.sum(), 1, rtol=1e-3)
+
+
+def test_softmax_of_bfloat16():
+    ml_dtypes = pytest.importorskip("ml_dtypes", reason="ml_dtypes is not installed")
+    x = np.array([[1, 2, 3]], ml_dtypes.bfloat16)
+    layer = Softmax()
+    y = layer.forward(x)
+    assert y.dtype == x.dtype
+    wanted = Softmax()(np.float32([[1, 2, 3]]))
+    assert np.array_equal(y, wanted.astype(x.dtype))
+    assert layer.backward(y).dtype == x.dtype
+
+
+@pytest.mark.parametrize("size", [0, 1, 30, 1000])
+def test_softmax_over_nothing_and_over_much(size):
+    layer = Softmax()
+    y = layer.forward(np.linspace(-3, 3, 2 * size).reshape(2, size))
+    np.testing.assert_allclose(y.sum(-1), np.full(2, float(size > 0)))
+    assert layer.backward(np.ones((2, size))).shape == (2, size)
+
+
+@every_dtype
+@every_linear
+def test_no_floating_point_warning(row, dtype):
+    layer = row.make(dtype)
+    limits = np.finfo(dtype)
+    for value in (np.nan, limits.tiny, limits.smallest_subnormal, 1e3, -1e3):
+        x = np.full((2, IN), value, dtype)
+        y = layer.forward(x)
+        layer.backward(np.full_like(y, value))
+        layer(x)
+
+
+@every_dtype
+def test_a_product_that_overflows(dtype):
+    # Whether there is a warning, is for NumPy's version and settings.
+    layer = Linear(2, 1, ReLU(), dtype=dtype)
+    layer.load_state_dict({"weight": [[2, 2]], "bias": [1]})
+    with np.errstate(over="ignore"):
+        assert layer.forward(np.full((1, 2), np.finfo(dtype).max)) == np.inf
+    layer.backward(np.ones((1, 1)), input_gradient=False)
+    assert layer.gradients()["bias"] == 1
+
+
+# ------------------------------------------------------------ kinds of operands
+
+
+LAYOUTS = {
+    "strided": lambda a: np.repeat(a, 2, axis=-1)[..., ::2],
+    "reversed": lambda a: a[..., ::-1].copy()[..., ::-1],
+    "fortran": np.asfortranarray,
+    "read-only": lambda a: np.broadcast_to(a, a.shape),
+    "another byte order": lambda a: a.astype(a.dtype.newbyteorder()),
+    "unaligned": lambda a: unaligned(a),
+    "a list": lambda a: a.tolist(),
+    "a subclass": lambda a: a.view(np.recarray),
+    "a memoryview": memoryview,
+}
+
+
+def unaligned(array):
+    buffer = np.zeros(array.nbytes + 1, "u1")[1:]
+    view = np.ndarray(array.shape, array.dtype, buffer)
+    view[...] = array
+    assert not view.flags.aligned
+    return view
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+@every_linear
+def test_layouts(row, layout):
+    layer, twin = row.make("float64"), row.make("float64")
+    x, grad = operands(layer, (6, IN))
+    y, x_gradient = layer.forward(x), layer.backward(grad)
+    # Not the same bits: BLAS may go another way.
+    for result, wanted in [
+        (twin.forward(layout(x)), y),
+        (twin.backward(layout(grad)), x_gradient),
+        (twin(layout(x)), y),
+        *zip(twin.gradients().values(), layer.gradients().values(), strict=True),
+    ]:
+        np.testing.assert_allclose(result, wanted, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("given", ["float16", "float32", "float64", "int8", "uint16", "bool"])
+@every_dtype
+def test_operands_are_converted_to_the_dtype_of_the_layer(dtype, given):
+    layer = Linear(IN, OUT, ReLU(), dtype=dtype, seed=0)
+    x = (np.arange(3 * IN).reshape(3, IN) % 2).astype(given)
+    y = layer.forward(x)
+    assert y.dtype == dtype
+    assert np.array_equal(y, layer(x.astype(dtype)))
+    gradient = layer.backward(np.ones((3, OUT), given))
+    assert gradient.dtype == dtype
+    assert np.array_equal(gradient, layer.backward(np.ones((3, OUT), dtype)))
+
+
+@every_row
+def test_out(row):
+    layer = row.make("float64")
+    x, grad = operands(layer, (3, IN))
+    y, x_gradient = layer.forward(x).copy(), layer.backward(grad).copy()
+    for call, operand, wanted in [
+        (layer.backward, grad, x_gradient),
+        (layer.forward, x, y),
+        (layer, x, y),
+    ]:
+        for out in (
+            np.empty(wanted.shape),
+            np.empty(wanted.shape, order="F"),
+            np.empty((*wanted.shape, 2))[..., 0],
+            np.empty(wanted.shape, "float32"),
+        ):
+            assert call(operand, out=out) is out
+            np.testing.assert_allclose(out, wanted, rtol=1e-6)
+    # If the output is what is kept, it is the rounded one.
+    layer.forward(x, out=np.empty(y.shape, "float32"))
+    np.testing.assert_allclose(layer.backward(grad), x_gradient, rtol=1e-4)
+
+
+SQUARE = {
+    "softmax": Softmax,
+    "linear": lambda: Linear(IN, IN, dtype="float64", seed=0),
+    "linear, sigmoid": lambda: Linear(IN, IN, Sigmoid(), dtype="float64", seed=0),
+    "linear, softmax": lambda: Linear(IN, IN, Softmax(), dtype="float64", seed=0),
+    "sequential": lambda: Sequential(Linear(IN, IN, ReLU(), dtype="float64", seed=0), Softmax()),
+}
+
+
+@pytest.mark.parametrize("make", SQUARE.values(), ids=SQUARE)
+def test_in_place(make):
+    layer, twin = make(), make()
+    x, grad = operands(layer, (4, IN))
+    y, x_gradient = twin.forward(x.copy()), twin.backward(grad.copy())
+    assert layer.forward(x, out=x) is x
+    np.testing.assert_array_equal(x, y)
+    assert layer.backward(grad, out=grad) is grad
+    np.testing.assert_array_equal(grad, x_gradient)
+    for ours, theirs in zip(layer.gradients().values(), twin.gradients().values(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    # The output, which may be what is kept, as the place for the gradient.
+    y = layer.forward(operands(layer, (4, IN))[0])
+    grad = operands(layer, (4, IN))[1]
+    np.testing.assert_array_equal(layer.backward(grad, out=np.asarray(y)), x_gradient)
+
+
+# -------------------------------------------------------------------- what is kept
+
+
+@every_linear
+def test_call_keeps_nothing(row):
+    layer = row.make("float64")
+    x, grad = operands(layer, (3, IN))
+    with pytest.raises(RuntimeError, match=r"backward\(\) before forward\(\)"):
+        layer.backward(grad)
+    layer.forward(x)
+    wanted = layer.backward(grad)
+    layer(np.ones((9, IN)))
+    assert np.array_equal(layer.backward(grad), wanted)
+
+
+@every_linear
+def test_backward_may_be_called_again_and_writes_anew(row):
+    layer = row.make("float64")
+    x, grad = operands(layer, (3, IN))
+    layer.forward(x)
+    wanted, before = layer.backward(grad), [g.copy() for g in layer.gradients().values()]
+    arrays = layer.gradients()
+    layer.backward(2 * grad)
+    assert not unchanged(layer.gradients().values(), before)
+    assert np.array_equal(layer.backward(grad), wanted)
+    assert unchanged(layer.gradients().values(), before)
+    assert all(array is arrays[name] for name, array in layer.gradients().items())
+
+
+@every_linear
+def test_gradients_are_zero_before_backward(row):
+    layer = row.make("float32")
+    for name, gradient in layer.gradients().items():
+        assert gradient.shape == layer.parameters()[name].shape
+        assert not gradient.any()
+
+
+@every_row
+def test_without_the_gradient_of_the_input(row):
+    layer = row.make("float64")
+    x, grad = operands(layer, (3, IN))
+    layer.forward(x)
+    layer.backward(grad)
+    wanted = [gradient.copy() for gradient in layer.gradients().values()]
+    layer.backward(0 * grad)
+    assert layer.backward(grad, input_gradient=False) is None
+    assert unchanged(layer.gradients().values(), wanted)
+
+
+@every_dtype
+@every_row
+def test_results_handed_out_stay_as_they_are(row, dtype):
+    layer = row.make(dtype)
+    x, grad = operands(layer, (3, IN), dtype)
+    arrays = []
+    for i in range(20):
+        # A view, and a view of a view, hold the array as well.
+        arrays += [layer.forward(x * i), layer.backward(grad * i)]
+        arrays += [layer.forward(-x * i)[1:], layer(x * i), layer.backward(grad)[:, ::2][::2]]
+        arrays += [x, grad]
+        copies = [array.copy() for array in arrays]
+    assert unchanged(arrays, copies)
+    for i in range(20):
+        layer.forward(x / (i + 1))
+        layer.backward(grad / (i + 1))
+        assert unchanged(arrays, copies)
+
+
+@pytest.mark.parametrize("shape", [(256, IN), (8, 32, IN)], ids=repr)
+@every_dtype
+@every_linear
+def test_steps_after_the_second_allocate_next_to_nothing(row, dtype, shape):
+    # Softmax has sums along its axis, Cube and Tanh are not ours.
+    layer = row.make(dtype)
+    x, _ = operands(layer, shape, dtype)
+    model, loss = Sequential(layer, Linear(layer(x).shape[-1], 64, dtype=dtype)), MSELoss()
+    target = np.zeros((*shape[:-1], 64), dtype)
+    optimizer = SGD(model, lr=0.01, momentum=0.9)
+
+    def step():
+        y = model.forward(x)
+        value = loss.forward(y, target)
+        grad = loss.backward()
+        model.backward(grad, input_gradient=True)
+        optimizer.step()
+        return value, y, grad
+
+    held = step(), step()
+    tracemalloc.start()
+    try:
+        for _ in range(3):
+            held = held[1], step()
+        before = tracemalloc.get_traced_memory()[0]
+        tracemalloc.reset_peak()
+        for _ in range(5):
+            held = held[1], step()
+        peak = tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+    own = {"Cube", "Tanh", "Softmax"} & {type(part).__name__ for part in activations(layer)}
+    # A row of each array would be 64 KiB; a temporary of an activation, up to 8.
+    assert peak < (20 if own else 4) * 1024
+
+
+def activations(layer):
+    for part in layers._simple_layers((layer,)):
+        yield part.activation if isinstance(part, Linear) else part
+
+
+def test_a_large_result_of_a_call_is_not_kept():
+    layer = Linear(2, 3, ReLU(), seed=0)
+    x = np.ones((100_000, 2), np.float32)
+    tracemalloc.start()
+    try:
+        layer(x)
+        assert tracemalloc.get_traced_memory()[0] < 10_000
+    finally:
+        tracemalloc.stop()
+
+
+# ------------------------------------------------------------------ the parameters
+
+
+def test_names_are_those_of_torch():
+    model = ROWS["nested"].make("float32")
+    assert list(model.parameters()) == ["0.0.weight", "0.0.bias", "1.0.0.weight", "1.0.0.bias"]
+    assert list(model.gradients()) == list(model.state_dict()) == list(model.parameters())
+    assert not Softmax().parameters()
+    assert not Softmax().gradients()
+    assert not Softmax().state_dict()
+
+
+@every_linear
+def test_parameters_are_the_arrays_themselves(row):
+    layer = row.make("float64")
+    x, _ = operands(layer, (3, IN))
+    y = layer(x)
+    state = layer.state_dict()
+    for parameter in layer.parameters().values():
+        parameter += 0.5
+    assert not np.array_equal(layer(x), y)
+    layer.load_state_dict(state)
+    assert np.array_equal(layer(x), y)
+    for array in state.values():
+        array[...] = 0
+    assert np.array_equal(layer(x), y)
+
+
+@every_dtype
+@every_linear
+def test_saved_and_loaded(row, dtype, tmp_path):
+    layer = row.make(dtype)
+    np.savez(tmp_path / "model.npz", **layer.state_dict())
+    twin = row.make(dtype)
+    for parameter in twin.parameters().values():
+        parameter[...] = 7
+    with np.load(tmp_path / "model.npz") as file:
+        twin.load_state_dict(file)
+    assert unchanged(twin.parameters().values(), layer.parameters().values())
+
+
+def test_a_state_of_torch_loads_as_it_is():
+    torch = pytest.importorskip("torch", reason="PyTorch, to compare with, is not installed")
+    theirs = torch.nn.Sequential(torch.nn.Linear(5, 3), torch.nn.ReLU(), torch.nn.Linear(3, 2))
+    ours = Sequential(Linear(5, 3), ReLU(), Linear(3, 2))
+    ours.load_state_dict(theirs.state_dict())
+    x = np.random.default_rng(0).normal(size=(4, 5)).astype(np.float32)
+    wanted = theirs(torch.from_numpy(x)).detach().numpy()
+    np.testing.assert_allclose(ours(x), wanted, rtol=1e-5, atol=1e-6)
+    theirs.load_state_dict({k: torch.from_numpy(v) for k, v in ours.state_dict().items()})
+
+
+def test_floats_of_another_width_are_rounded():
+    layer = Linear(2, 1)
+    layer.load_state_dict({"weight": [[0.1, 3]], "bias": np.array([2], "int64")})
+    assert layer.weight.tolist() == np.float32([[0.1, 3]]).tolist()
+    assert layer.bias.tolist() == [2]
+
+
+WEIGHT, BIAS = np.ones((OUT, IN)), np.ones(OUT)
+
+
+@pytest.mark.parametrize(
+    ("state", "error", "message"),
+    [
+        ({"weight": WEIGHT}, ValueError, r"missing in the state: \['bias'\]"),
+        (
+            {"weight": WEIGHT, "bias": BIAS, "scale": BIAS, "0": 1},
+            ValueError,
+            r"unexpected: \['0', 'scale'\]",
+        ),
+        ({"weight": WEIGHT, "biass": BIAS}, ValueError, r"\['bias'\].*\['biass'\]"),
+        ({}, ValueError, r"\['bias', 'weight'\]"),
+        ({"weight": WEIGHT.T, "bias": BIAS}, ValueError, r"weight: .*\(5, 4\), wanted \(4, 5\)"),
+        ({"weight": WEIGHT, "bias": BIAS[:1]}, ValueError, r"bias: .*\(1,\), wanted \(4,\)"),
+        ({"weight": WEIGHT, "bias": 1.0}, ValueError, r"bias: .*\(\), wanted \(4,\)"),
+        ({"weight": WEIGHT, "bias": BIAS * 1j}, TypeError, "bias: .*complex128"),
+        ({"weight": WEIGHT, "bias": BIAS.astype(str)}, TypeError, "bias: .*<U"),
+        ({"weight": WEIGHT, "bias": BIAS.astype(object)}, TypeError, "bias: .*object"),
+        ({"weight": WEIGHT, "bias": BIAS > 0}, TypeError, "bias: .*bool"),
+        ([("weight", WEIGHT), ("bias", BIAS)], TypeError, "mapping"),
+        (None, TypeError, "mapping"),
+    ],
+)
+def test_wrong_states_change_nothing(state, error, message):
+    layer = Linear(IN, OUT, seed=0)
+    before = layer.state_dict()
+    with pytest.raises(error, match=message):
+        layer.load_state_dict(state)
+    assert unchanged(layer.parameters().values(), before.values())
+
+
+def test_a_read_only_parameter_is_not_loaded():
+    layer = Linear(2, 1, seed=0)
+    layer.bias.flags.writeable = False
+    before = layer.state_dict()
+    with pytest.raises(ValueError, match="bias is read-only"):
+        layer.load_state_dict({"weight": [[1, 2]], "bias": [3]})
+    assert unchanged(layer.parameters().values(), before.values())
+
+
+def test_layers_without_parameters_have_an_empty_state():
+    ReLU().load_state_dict({})
+    with pytest.raises(ValueError, match="unexpected"):
+        ReLU().load_state_dict({"weight": 1})
+
+
+# ------------------------------------------------------------------ initialisation
+
+
+@pytest.mark.parametrize(
+    ("activation", "variance", "normal"),
+    [
+        (ReLU(), 2 / 400, True),
+        (LeakyReLU(0.5), 2 / (1.25 * 400), True),
+        (LeakyReLU(-2), 2 / (5 * 400), True),
+        (Sigmoid(), 2 / 700, False),
+        (Softmax(), 2 / 700, False),
+        (None, 2 / 700, False),
+    ],
+    ids=repr,
+)
+def test_initial_weights(activation, variance, normal):
+    layer = Linear(400, 300, activation, dtype="float64", seed=1)
+    assert not layer.bias.any()
+    # 120,000 samples: the standard error of the variance is 0.4 per cent at most.
+    assert layer.weight.var() == pytest.approx(variance, rel=0.02)
+    assert abs(layer.weight.mean()) < 5 * np.sqrt(variance / layer.weight.size)
+    # The fourth moment over the square of the second: 3, and 9/5 of a uniform distribution.
+    fourth = (layer.weight**4).mean() / layer.weight.var() ** 2
+    assert fourth == pytest.approx(3 if normal else 1.8, rel=0.05)
+    assert (np.abs(layer.weight).max() <= np.sqrt(3 * variance)) == (not normal)
+
+
+def test_seeds():
+    def weight(seed, **settings):
+        return Linear(6, 5, ReLU(), seed=seed, **settings).weight
+
+    assert np.array_equal(weight(3), weight(3))
+    assert not np.array_equal(weight(3), weight(4))
+    assert not np.array_equal(weight(None), weight(None))
+    generator = np.random.default_rng(3)
+    assert np.array_equal(weight(generator), weight(3))
+    assert not np.array_equal(weight(generator), weight(3))
+    assert np.array_equal(weight(np.random.SeedSequence(3)), weight(3))
+    # A float32 layer is a rounded float64 layer.
+    assert np.array_equal(weight(3), weight(3, dtype="float64").astype("float32"))
+
+
+# ---------------------------------------------------------------- pickle, copy, repr
+
+
+DUPLICATES = {
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+    **{
+        f"pickle {p}": lambda layer, p=p: pickle.loads(pickle.dumps(layer, p))
+        for p in range(pickle.HIGHEST_PROTOCOL + 1)
+    },
+}
+
+
+@pytest.mark.parametrize("duplicate", DUPLICATES.values(), ids=DUPLICATES)
+@every_linear
+def test_duplicates_have_the_parameters_and_nothing_kept(row, duplicate):
+    layer = row.make("float64")
+    x, grad = operands(layer, (3, IN))
+    y, x_gradient = layer.forward(x), layer.backward(grad)
+    twin = duplicate(layer)
+    assert type(twin) is type(layer)
+    assert repr(twin) == repr(layer)
+    assert np.array_equal(twin(x), y)
+    if isinstance(layer, Sequential) and duplicate is copy.copy:
+        assert list(twin) == list(layer)  # shallow
+        return
+    with pytest.raises(RuntimeError):
+        twin.backward(grad)
+    twin.forward(x)
+    assert np.array_equal(twin.backward(grad), x_gradient)
+    for parameter in twin.parameters().values():
+        parameter[...] = 0
+    assert np.array_equal(layer(x), y)
+
+
+def test_pickle_holds_the_parameters_alone():
+    layer = Linear(10, 10)
+    layer.backward(np.ones_like(layer.forward(np.ones((1000, 10)))))
+    assert len(pickle.dumps(layer)) < 110 * 4 + 700
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Linear(in_features=3, out_features=2)",
+        "Linear(in_features=3, out_features=2, activation=LeakyReLU(negative_slope=0.2))",
+        "Linear(in_features=3, out_features=2, activation=ReLU(), dtype='float64')",
+        "Softmax()",
+        "Softmax(axis=1)",
+        "Sequential(Linear(in_features=3, out_features=2), Softmax())",
+    ],
+)
+def test_repr(text):
+    assert repr(eval(text)) == text
+
+
+def test_settings():
+    activation = Sigmoid()
+    layer = Linear(np.int64(3), 2, activation, dtype=float)
+    assert (layer.in_features, layer.out_features) == (3, 2)
+    assert type(layer.in_features) is int
+    assert layer.activation is activation
+    assert layer.dtype == "float64"
+    for name in ("in_features", "activation", "dtype", "weight", "bias", "misspelt"):
+        with pytest.raises(AttributeError):
+            setattr(layer, name, None)
+
+
+# ---------------------------------------------------------------------- sequential
+
+
+def test_sequential_is_a_sequence():
+    parts = [Linear(4, 3, seed=0), ReLU(), Linear(3, 2, seed=1)]
+    model = Sequential(*parts)
+    assert len(model) == 3
+    assert list(model) == parts
+    assert model[0] is parts[0]
+    assert model[-1] is parts[2]
+    assert model[np.int64(1)] is parts[1]
+    tail = model[1:]
+    assert type(tail) is Sequential
+    assert list(tail) == parts[1:]
+    x = np.ones((2, 4), np.float32)
+    assert np.array_equal(tail(model[:1](x)), model(x))
+    with pytest.raises(IndexError):
+        model[3]
+    with pytest.raises(ValueError, match="at least one"):
+        model[3:]
+
+
+def test_an_activation_may_be_that_of_many():
+    shared = Sigmoid()
+    x, grad = np.ones((2, 3)), np.ones((2, 3))
+    models = [
+        Sequential(*(Linear(3, 3, activation, dtype="float64", seed=i) for i, activation in pair))
+        for pair in (enumerate([shared, shared]), enumerate([Sigmoid(), Sigmoid()]))
+    ]
+    gradients = [(model.forward(x), model.backward(grad))[1] for model in models]
+    assert np.array_equal(*gradients)
+    with pytest.raises(RuntimeError):
+        shared.backward(grad)  # settings only: it keeps nothing
+
+
+def test_layers_of_different_dtypes():
+    model = Sequential(Linear(3, 2, dtype="float64"), Linear(2, 3, dtype="float32"))
+    y = model.forward(np.ones((4, 3)))
+    assert y.dtype == "float32"
+    assert model.backward(y).dtype == "float64"
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: Sequential(), ValueError, "at least one"),
+        (lambda: Sequential(ReLU), TypeError, "not <class"),
+        (lambda: Sequential([ReLU()]), TypeError, "is to be a Layer"),
+        (lambda: Sequential(*[ReLU()] * 2), ValueError, "twice"),
+        (lambda: Sequential(*[Linear(2, 2)] * 2), ValueError, "twice"),
+        (lambda: Sequential(s := ReLU(), Sequential(ReLU(), s)), ValueError, "twice"),
+        (
+            lambda: Sequential(Linear(2, 3), ReLU(), Sequential(Linear(4, 1))),
+            ValueError,
+            "in_features=4.* does not fit behind .*out_features=3",
+        ),
+        (lambda: Linear(0, 1), ValueError, "in_features is to be 1 or more, not 0"),
+        (lambda: Linear(1, -1), ValueError, "out_features is to be 1 or more, not -1"),
+        (lambda: Linear(1.0, 1), TypeError, "in_features is to be an integer, not float: 1.0"),
+        (lambda: Linear(1, True), TypeError, "out_features is to be an integer, not bool"),
+        (lambda: Linear(1, "2"), TypeError, "out_features is to be an integer, not str: '2'"),
+        (lambda: Linear(1, 1, ReLU), TypeError, "activation is to be a layer such as"),
+        (lambda: Linear(1, 1, "relu"), TypeError, "not 'relu'"),
+        (lambda: Linear(1, 1, fastact.relu), TypeError, "not <ufunc 'relu'>"),
+        (lambda: Linear(1, 1, Linear(1, 1)), TypeError, "activation is to be a layer such as"),
+        (lambda: Linear(1, 1, dtype="float16"), TypeError, "float32 or float64, not float16"),
+        (lambda: Linear(1, 1, dtype="int64"), TypeError, "float32 or float64, not int64"),
+        (lambda: Linear(1, 1, dtype=">f4"), TypeError, "float32 or float64, not >f4"),
+        (lambda: Linear(1, 1, seed="x"), TypeError, "SeedSequence"),
+        (lambda: Linear(1, 1, seed=-1), ValueError, "non-negative"),
+        (lambda: Softmax(1.0), TypeError, "axis is to be an integer, not float: 1.0"),
+        (lambda: Softmax(None), TypeError, "axis is to be an integer"),
+        (lambda: Softmax((0, 1)), TypeError, "axis is to be an integer"),
+    ],
+)
+def test_wrong_settings(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+
+
+# -------------------------------------------------------------------- wrong calls
+
+
+@pytest.mark.parametrize(
+    ("x", "error", "message"),
+    [
+        (np.ones((3, IN + 1)), ValueError, r"shape \(3, 6\), wanted \(\.\.\., 5\)"),
+        (np.ones(()), ValueError, r"shape \(\)"),
+        (1.0, ValueError, r"shape \(\)"),
+        (np.ones((IN, 0)), ValueError, r"shape \(5, 0\)"),
+        (np.ones((3, IN), complex), TypeError, "complex128"),
+        (np.ones((3, IN), object), TypeError, "object"),
+        (np.ones((3, IN), str), TypeError, "<U1"),
+        (np.ones((3, IN), "m8[s]"), TypeError, "timedelta64"),
+        ([[1, 2], [3]], ValueError, "inhomogeneous"),
+        (None, TypeError, "object"),
+    ],
+)
+@every_linear
+def test_wrong_inputs_change_nothing(row, x, error, message):
+    layer = row.make("float64")
+    good, grad = operands(layer, (3, IN))
+    layer.forward(good)
+    wanted = layer.backward(grad)
+    for call in (layer, layer.forward):
+        with pytest.raises(error, match=message):
+            call(x)
+    if kept_count(layer):  # a Sequential drops what it had
+        assert np.array_equal(layer.backward(grad), wanted)
+
+
+@every_linear
+def test_wrong_gradients_change_nothing(row):
+    layer = row.make("float64")
+    x, grad = operands(layer, (3, IN))
+    layer.forward(x)
+    wanted = layer.backward(grad)
+    before = [gradient.copy() for gradient in layer.gradients().values()]
+    for wrong, error in [
+        (grad[:2], ValueError),
+        (grad[0], ValueError),
+        (grad[None], ValueError),
+        (1.0, ValueError),
+        (grad * 1j, TypeError),
+        (grad.astype(str), TypeError),
+    ]:
+        with pytest.raises(error):
+            layer.backward(wrong)
+        assert unchanged(layer.gradients().values(), before)
+    assert np.array_equal(layer.backward(grad), wanted)
+
+
+WRONG_OUT = [
+    (lambda shape: np.full((*shape[:-1], shape[-1] + 1), 7.0), ValueError, "shape"),
+    (lambda shape: np.broadcast_to(7.0, shape), ValueError, "read-only"),
+    (lambda shape: np.full(shape, 7), TypeError, "int64"),
+    (lambda shape: np.full(shape, 7.0).tolist(), TypeError, "list"),
+]
+
+
+@pytest.mark.parametrize(("make", "error", "message"), WRONG_OUT)
+@pytest.mark.parametrize("name", ["softmax", "linear, relu", "linear, sigmoid", "linear, softmax"])
+def test_wrong_out_changes_nothing(name, make, error, message):
+    layer = ROWS[name].make("float64")
+    x, grad = operands(layer, (3, IN))
+    y = layer.forward(x)
+    wanted = layer.backward(grad)
+    for call, operand, result in [
+        (layer, 2 * x, y),
+        (layer.forward, 2 * x, y),
+        (layer.backward, 2 * grad, x),
+    ]:
+        out = make(result.shape)
+        with pytest.raises(error, match=message):
+            call(operand, out=out)
+        assert np.unique(out).tolist() == [7]
+    assert np.array_equal(layer.backward(grad), wanted)
+
+
+def test_a_sequential_that_failed_on_its_way_has_nothing_kept():
+    model = Sequential(ReLU(), Linear(IN, OUT, seed=0))
+    x = np.ones((3, IN), np.float32)
+    model.forward(x)
+    with pytest.raises(ValueError, match="wanted"):
+        model.forward(np.ones((3, IN + 1), np.float32))  # relu takes it
+    with pytest.raises(RuntimeError, match=r"backward\(\) before forward\(\)"):
+        model.backward(np.ones((3, OUT), np.float32))
+
+
+# ------------------------------------------------------------------------ threads
+
+
+def test_results_do_not_depend_on_threads():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(3000, 100)).astype(np.float32)
+    grad = rng.normal(size=(3000, 128)).astype(np.float32)
+    results = []
+    for threads in (1, 2, 3):
+        layer = Linear(100, 128, Sigmoid(), seed=0)
+        with fastact.num_threads(threads):
+            results.append([layer.forward(x), layer.backward(grad), layer.gradients()["bias"]])
+    for a, b in itertools.pairwise(results):
+        assert unchanged(a, b)
+
+
+def test_state_as_bytes():
+    """As someone does who stores models elsewhere than in files."""
+    layer, buffer = Linear(3, 2, seed=0), io.BytesIO()
+    np.savez(buffer, **layer.state_dict())
+    buffer.seek(0)
+    twin = Linear(3, 2, seed=1)
+    twin.load_state_dict(np.load(buffer))
+    assert np.array_equal(twin.weight, layer.weight)
