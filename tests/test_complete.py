@@ -4,7 +4,6 @@ Each test says which of them is missing; CONTRIBUTING shows how to add it.
 """
 
 import ast
-import importlib.util
 import re
 from pathlib import Path
 
@@ -13,10 +12,7 @@ import pytest
 import reference
 
 import fastact
-from fastact import _check, _operations, _reference, _ufuncs, layers
-
-SOURCE = Path(__file__).parents[1]
-BENCHMARKS = SOURCE / "asv_bench" / "benchmarks" / "ufuncs.py"
+from fastact import _bench_peers, _check, _operations, _reference, _ufuncs, layers
 
 UFUNCS = [name for name, value in vars(fastact).items() if isinstance(value, np.ufunc)]
 FORWARD = [name for name in UFUNCS if "_backward" not in name]
@@ -106,21 +102,60 @@ def test_has_a_stub(name):
 
 
 @pytest.fixture(scope="module")
-def benchmarked():
-    """Names among the parameters of the benchmarks."""
-    if not BENCHMARKS.parent.parent.exists():
-        pytest.skip("no asv_bench beside the tests: not the whole source tree")
-    spec = importlib.util.spec_from_file_location("fastact_benchmarks", BENCHMARKS)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    suites = [suite for suite in vars(module).values() if isinstance(suite, type)]
-    parameters = [values for suite in suites for values in getattr(suite, "params", ())]
-    return {str(value) for values in parameters for value in values}
+def benchmarked(benchmarks):
+    """Parameters of every benchmark, by its name."""
+    return {
+        benchmark.name: {
+            str(v)
+            for values in getattr(benchmark.suite, "params", ())
+            for v in np.atleast_1d(values)
+        }
+        for benchmark in benchmarks
+    }
 
 
 @by_name
-def test_has_a_benchmark(benchmarked, name):
-    assert name in benchmarked, f"asv_bench/benchmarks/ufuncs.py lacks {name}"
+def test_has_benchmarks(benchmarked, name):
+    for benchmark in ("times.Ufuncs.time_call", "ratios.InCache.track_over_memcpy"):
+        assert name in benchmarked[benchmark], f"asv_bench: {benchmark} lacks {name}"
+
+
+@pytest.mark.parametrize("name", sorted(set(layers.__all__) - {"Layer", "Activation"}))
+def test_layer_has_benchmarks(benchmarked, name):
+    for benchmark in ("times.Layers.time_forward", "ratios.Layers.track_backward"):
+        assert name in benchmarked[benchmark], f"asv_bench: {benchmark} lacks {name}"
+    from benchmarks import _cases
+
+    try:
+        _cases.make_layer(name, _cases.SMALL)
+    except TypeError as error:
+        pytest.fail(f"ARGUMENTS in {_cases.__file__} lacks what {name} needs: {error}")
+
+
+# What is held against peers there has another rival in asv, which has no peers.
+BENCHMARKS_OF_TARGETS = {
+    "16 elements, out=": "SmallCall.track_over_negative",
+    "16 elements, new result": "SmallCall.track_over_negative",
+    "relus and their backward, 1,024 and 65,536": "InCache.track_over_memcpy",
+    "sigmoid, 1,024": "Sigmoid.track_over_numpy",
+    "sigmoid, 65,536": "Sigmoid.track_over_numpy",
+    "sigmoid_backward_from_output, 65,536": "InCache.track_over_memcpy",
+    "sigmoid_backward, 65,536": "Own.track_sigmoid_backward",
+    "16 Mi, out=": "OutOfCache.track_over_memcpy",
+    "sigmoid float32, 16 Mi, out=": "OutOfCache.track_over_memcpy",
+    "16 Mi, new result, second call on": "OutOfCache.track_over_memcpy",
+    "sigmoid, 65,536, stride 2 and transposed": "InCache.track_over_memcpy",
+    "relu, 65,536, stride 2 and transposed": "InCache.track_over_memcpy",
+    "sigmoid on denormal inputs, 65,536": "Own.track_denormals",
+    "in place, 65,536": "InPlace.track_over_out_of_place",
+    "16-bit types, 65,536": "InCache.track_over_memcpy",
+}
+
+
+@pytest.mark.parametrize("work", sorted({row.work for row in _bench_peers.ROWS}))
+def test_target_has_a_benchmark(benchmarked, work):
+    assert work in BENCHMARKS_OF_TARGETS, f"asv_bench/benchmarks/ratios.py lacks {work}"
+    assert f"ratios.{BENCHMARKS_OF_TARGETS[work]}" in benchmarked
 
 
 @pytest.mark.parametrize("name", FORWARD)

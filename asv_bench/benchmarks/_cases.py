@@ -1,0 +1,292 @@
+"""What all benchmarks measure: the table of calls, and races between two calls.
+
+asv runs the benchmarks of the checkout with every commit that it measures, and tells them
+the parameters by their position only. So what there is to measure is read from the source
+tree around this file, not from the fastact that is installed; and what the installed one
+does not have raises NotImplementedError in `setup`, which asv records as "n/a".
+"""
+
+import ast
+import contextlib
+import math
+import os
+import runpy
+from functools import cache
+from itertools import count, repeat
+from pathlib import Path
+from statistics import median
+from time import perf_counter, sleep
+from timeit import Timer
+
+import numpy as np
+
+import fastact
+from fastact import _engine, layers
+
+try:
+    import ml_dtypes
+except ImportError:
+    ml_dtypes = None
+
+# ----------------------------------------------------------------------- the table
+
+SOURCE = Path(__file__).parents[2] / "fastact"
+
+OPERATIONS = runpy.run_path(str(SOURCE / "_operations.py"))["OPERATIONS"]
+OPERANDS = {operation.name: operation.operands for operation in OPERATIONS}
+UFUNCS = list(OPERANDS)
+DTYPES = ["float32", "float64", "float16", "bfloat16"]
+SMALL, MEDIUM, CACHED, LARGE, HUGE = SIZES = [16, 1 << 10, 1 << 16, 1 << 20, 1 << 24]
+LAYOUTS = ["contiguous", "in place", "stride 2", "transposed", "slope per column"]
+RESULTS = ["out=", "new"]
+
+# Drawn once; larger arrays repeat them.
+VALUES = CACHED
+# A quarter per call, as sigmoid_backward takes of a gradient: 2**-2000 is 0 in float64.
+SETTLE_CALLS = 1000
+
+HUGE_PAGE = 2 << 20
+
+
+class Call:
+    """A call of a function, to be timed.
+
+    Attributes
+    ----------
+    function : callable
+    operands : list
+    out : ndarray, optional
+        Where the result goes.
+    """
+
+    def __init__(self, function, operands, out=None):
+        self.function, self.operands, self.out = function, operands, out
+
+    def __call__(self):
+        """Call the function."""
+        if self.out is None:
+            return self.function(*self.operands)
+        return self.function(*self.operands, out=self.out)
+
+    def timer(self):
+        """Make a timer in which the call is written out: `__call__` would add 100 ns."""
+        names = {f"operand{i}": operand for i, operand in enumerate(self.operands)}
+        text = ", ".join(names) + ("" if self.out is None else ", out=out")
+        return Timer(f"call({text})", globals={"call": self.function, "out": self.out, **names})
+
+
+def make_call(operation, dtype="float32", size=CACHED, layout="contiguous", result="out=", x=None):
+    """Make a row of the table of calls; `x` are other inputs than normal ones.
+
+    Raises
+    ------
+    NotImplementedError
+        If there is no such row, or fastact has not the operation for this type.
+    """
+    if layout == "in place" and result == "new":
+        raise NotImplementedError("a new result is not in place")
+    if layout == "slope per column" and "negative_slope" not in OPERANDS[operation]:
+        raise NotImplementedError(f"{operation} has no slope")
+    function = function_of(operation, dtype)
+    values = _values(operation, dtype, layout == "in place")
+    if x is not None:
+        values = [x.astype(dtype_of(dtype))]
+    operands = [place(np.resize(v, size), layout) for v in values]
+    out = None
+    if layout == "in place":
+        out = operands[0]
+    elif result == "out=":
+        out = place(np.empty(operands[0].shape, operands[0].dtype))
+    if layout == "slope per column":
+        operands.append(np.linspace(0, 1, operands[0].shape[1]).astype(operands[0].dtype))
+    return Call(function, operands, out)
+
+
+def function_of(operation, dtype):
+    """Find a ufunc that has a loop for a type."""
+    function = getattr(fastact, operation, None)
+    if function is None:
+        raise NotImplementedError(f"no {operation}")
+    # For a type that it does not know, a ufunc takes a wider one or raises.
+    arrays = [np.ones(1, dtype_of(dtype)) for name in OPERANDS[operation] if name in DRAWN]
+    with contextlib.suppress(TypeError):
+        if function(*arrays).dtype == dtype_of(dtype):
+            return function
+    raise NotImplementedError(f"{operation} has no loop of {dtype}")
+
+
+def make_negative(size, out=True):
+    """Make the plainest call that NumPy has: `negative` of float32."""
+    x = place(np.ones(size, np.float32))
+    return Call(np.negative, [x], place(np.empty_like(x)) if out else None)
+
+
+def make_memcpy(array):
+    """Make a copy of as many bytes as an array has."""
+    source = place(np.zeros(array.size, array.dtype))
+    return Call(np.copyto, [place(np.empty_like(source)), source])
+
+
+def dtype_of(name):
+    """Find a type by its name."""
+    if name != "bfloat16":
+        return np.dtype(name)
+    if ml_dtypes is None:
+        raise NotImplementedError("no bfloat16 without ml_dtypes")
+    return np.dtype(ml_dtypes.bfloat16)
+
+
+# The operands that are arrays. Slopes are left at their default, but for one layout.
+DRAWN = {
+    "x": lambda random: random.normal(0, 4, VALUES),
+    "y": lambda random: random.uniform(0, 1, VALUES),
+    "grad": lambda random: random.standard_normal(VALUES),
+}
+
+
+@cache
+def _values(operation, dtype, settled):
+    """Draw the operands that are arrays.
+
+    In place, every call changes the first of them. `settled` ones have come to stay, and
+    have passed the denormal ones on the way.
+    """
+    random = np.random.default_rng(0)
+    values = [
+        DRAWN[name](random).astype(dtype_of(dtype)) for name in OPERANDS[operation] if name in DRAWN
+    ]
+    if settled:
+        call = Call(function_of(operation, dtype), values, values[0])
+        for _ in repeat(None, SETTLE_CALLS):
+            call()
+    return values
+
+
+_placed = count()
+
+
+def place(values, layout="contiguous"):
+    """Copy an array to where its time does not depend on chance.
+
+    NumPy's arrays start at 16 bytes past a page or anywhere, and their pages are all over
+    the memory, which is up to 30 % of the time of a kernel in cache. These start in a huge
+    page of their own (NumPy asks for them from 4 MiB on), at a multiple of 64 bytes, and
+    not at the same place in the page as others.
+    """
+    if layout in ("transposed", "slope per column"):
+        side = math.isqrt(values.size)
+        values = values.reshape(side, side)
+    step = 2 if layout == "stride 2" else 1
+    nbytes = step * values.nbytes
+    memory = np.empty(max(nbytes, HUGE_PAGE) + 2 * HUGE_PAGE, np.uint8)
+    start = -memory.ctypes.data % HUGE_PAGE + 320 * (next(_placed) % 64)
+    target = memory[start : start + nbytes].view(values.dtype)[::step]
+    target = target.reshape(values.shape, order="F" if layout == "transposed" else "C")
+    target[...] = values
+    return target
+
+
+# -------------------------------------------------------------------------- layers
+
+LAYERS = [
+    name
+    for node in ast.parse((SOURCE / "layers.py").read_text(encoding="utf-8")).body
+    if isinstance(node, ast.Assign) and node.targets[0].id == "__all__"
+    for name in ast.literal_eval(node.value)
+    if name not in ("Layer", "Activation")  # what they have in common
+]
+# What the constructors need, for inputs with `n` columns; most need nothing.
+ARGUMENTS = {
+    "Linear": lambda n: (n, n),
+    "Sequential": lambda n: (layers.Linear(n, n), layers.ReLU(), layers.Linear(n, n)),
+}
+
+
+def make_layer(name, size):
+    """Make a layer after its forward pass, the input, and a gradient of the output."""
+    if not hasattr(layers, name):
+        raise NotImplementedError(f"no {name}")
+    side = math.isqrt(size)
+    layer = getattr(layers, name)(*ARGUMENTS.get(name, lambda n: ())(side))
+    x = place(np.resize(_values("relu", "float32", False)[0], (side, side)))
+    y = layer.forward(x)
+    return layer, x, place(np.ones_like(y))
+
+
+# ------------------------------------------------------------------------- threads
+
+
+def processors():
+    """Count the processors that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count()
+
+
+def use_threads(n):
+    """Let fastact use `n` threads, "all" for as many as processors.
+
+    More than one only in a process that is not forked, as those of asv are: fastact computes
+    serially there. See `NEW_PROCESS`.
+    """
+    # The first commits have only the other one.
+    limit = getattr(_engine, "set_num_threads", None) or _engine.limit_threads
+    limit(processors() if n == "all" else n)
+
+
+# What a new process needs to find the benchmarks, in the words of Python.
+NEW_PROCESS = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r}); "
+
+
+# --------------------------------------------------------------------------- races
+
+# What the rounds of a race may take, and how many there are at least. For a smoke test the
+# seconds are set to 0.
+RACE_SECONDS = float(os.environ.get("FASTACT_RACE_SECONDS", "0.2"))
+MIN_ROUNDS = 5
+# A turn is long against the resolution of the clock, and short against a time slice.
+TURN_SECONDS = 5e-4
+# Longer than the worker threads of OpenMP spin after a call.
+PAUSE = 0.02
+
+
+def race(ours, theirs, pause=0.0):
+    """Measure the time of a call over that of another: the median of rounds of two turns.
+
+    What slows the machine down slows both turns of a round down.
+
+    Parameters
+    ----------
+    ours, theirs : Timer
+    pause : float, optional
+        Seconds of rest before each turn.
+
+    Returns
+    -------
+    float
+        To four digits: more would be noise, and take place in the history.
+    """
+    numbers = [_calibrate(timer) for timer in (ours, theirs)]
+    ratios = []
+    end = perf_counter() + RACE_SECONDS
+    while len(ratios) < MIN_ROUNDS or perf_counter() < end:
+        seconds = []
+        for timer, number in zip((ours, theirs), numbers, strict=True):
+            if pause:
+                sleep(pause)
+            seconds.append(timer.timeit(number) / number)
+        ratios.append(seconds[0] / seconds[1])
+    return round_to_digits(median(ratios))
+
+
+def _calibrate(timer):
+    """Find how many calls make a turn."""
+    number = 1
+    # A single slow run may only have been interrupted.
+    while min(timer.timeit(number) for _ in range(3)) < TURN_SECONDS:
+        number *= 2
+    return number
+
+
+def round_to_digits(value, digits=4):
+    """Round to significant digits."""
+    return float(f"{value:.{digits}g}")

@@ -1,0 +1,105 @@
+"""Seconds of every call in the table, every layer, and imports.
+
+What a user waits for, on this machine, at this time. Too many for the history; and on a
+noisy machine, look at `ratios` instead.
+"""
+
+from ._cases import (
+    CACHED,
+    DTYPES,
+    HUGE,
+    LARGE,
+    LAYERS,
+    LAYOUTS,
+    NEW_PROCESS,
+    RESULTS,
+    SIZES,
+    SMALL,
+    UFUNCS,
+    make_call,
+    make_layer,
+    processors,
+    use_threads,
+)
+
+
+class _Time:
+    version = "1"
+    timeout = 120
+    rounds = 1
+    sample_time = 0.002
+    warmup_time = 0.005
+    repeat = (3, 11, 0.1)
+
+
+class Ufuncs(_Time):
+    """The table of calls, on one thread. asv's own call of the benchmark adds some 150 ns."""
+
+    params = (UFUNCS, DTYPES, SIZES, LAYOUTS, RESULTS)
+    param_names = ("ufunc", "dtype", "elements", "layout", "result")
+
+    def setup(self, *case):
+        use_threads(1)
+        self.call = make_call(*case)
+
+    def time_call(self, *_):
+        self.call()
+
+    time_call.pretty_name = "A call"
+
+
+class Threads(_Time):
+    """float32, contiguous, with `out=`; in a process that is not forked."""
+
+    params = (UFUNCS, [LARGE, HUGE], [1, 2, "all"])
+    param_names = ("ufunc", "elements", "threads")
+    number = 10
+    repeat = (3, 5, 1.0)
+
+    def setup(self, ufunc, elements, threads):
+        make_call(ufunc, size=SMALL)  # raises if there is no such call
+        if threads != "all" and threads > processors():
+            raise NotImplementedError(f"{threads} threads on {processors()} processors")
+
+    def timeraw_call(self, ufunc, elements, threads):
+        setup = (
+            f"{NEW_PROCESS}from benchmarks._cases import make_call, use_threads;"
+            f"use_threads({threads!r}); call = make_call({ufunc!r}, size={elements}); call()"
+        )
+        return "call()", setup
+
+    timeraw_call.pretty_name = "A call on several threads"
+
+
+class Layers(_Time):
+    """Passes of a layer with its defaults, float32, on one thread."""
+
+    params = (LAYERS, [SMALL, CACHED, LARGE])
+    param_names = ("layer", "elements")
+
+    def setup(self, layer, elements):
+        use_threads(1)
+        self.layer, self.x, self.grad = make_layer(layer, elements)
+
+    def time_forward(self, *_):
+        self.layer.forward(self.x)
+
+    time_forward.pretty_name = "Forward pass of a layer"
+
+    def time_backward(self, *_):
+        self.layer.backward(self.grad)
+
+    time_backward.pretty_name = "Backward pass of a layer"
+
+
+class Import(_Time):
+    """In a new process that has imported NumPy already."""
+
+    params = ["fastact", "fastact.layers"]
+    param_names = ["module"]
+    repeat = 5
+
+    def timeraw_import(self, module):
+        return f"import {module}", "import numpy"
+
+    timeraw_import.pretty_name = "Import"

@@ -1,0 +1,68 @@
+#!/usr/bin/env python3
+"""Measure commits for the history of one machine, which is kept in results/.
+
+    python history.py MACHINE [RANGE]
+
+MACHINE is a folder of results/ with a machine.json. RANGE is one of git, such as
+`main~3..main` or `HEAD^!`, or ALL, which is the default: all commits of main. What has been
+measured is not measured again, so that after an interruption the same command goes on.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).parent
+# All but the table of times, which is large, and depends on what else the machine does.
+HISTORY = "^(?!times)"
+
+
+def run_asv(*arguments, machine, folder):
+    """Run asv for a machine, and nothing of what asv knows in the home folder.
+
+    Parameters
+    ----------
+    *arguments : str
+    machine : dict
+        Its "machine" is the name.
+    folder : Path
+        Where asv.conf.json is.
+
+    Returns
+    -------
+    int
+        The exit status: 2 if a benchmark failed, 1 if none could be run.
+    """
+    environment = {"PIP_CACHE_DIR": str(Path.home() / ".cache" / "pip"), **os.environ}
+    # asv takes the Python of its version that comes first.
+    environment["PATH"] = str(Path(sys.executable).parent) + os.pathsep + environment["PATH"]
+    with tempfile.TemporaryDirectory() as home:
+        environment["HOME"] = home
+        known = {"version": 1, machine["machine"]: machine}
+        Path(home, ".asv-machine.json").write_text(json.dumps(known))
+        command = [sys.executable, "-P", "-m", "asv", *arguments, "--machine", machine["machine"]]
+        return subprocess.run(command, cwd=folder, env=environment).returncode
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("machine", help="a folder of results/")
+    parser.add_argument("range", nargs="?", default="ALL", help="commits (%(default)s)")
+    options = parser.parse_args()
+    path = HERE / "results" / options.machine / "machine.json"
+    if not path.exists():
+        parser.error(f"{path} is missing: README.md tells how to add a machine")
+    machine = json.loads(path.read_text())
+    return run_asv(
+        *("run", "--show-stderr", "--skip-existing-commits", "--bench", HISTORY, options.range),
+        machine=machine,
+        folder=HERE,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
