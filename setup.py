@@ -21,6 +21,7 @@ GCC_FLAGS = [
     "-fno-trapping-math",
     "-ffp-contract=off",
     "-fvisibility=hidden",
+    "-g0",  # Python's own flags may have -g: the modules would be five times as large
 ]
 MSVC_FLAGS = ["/O2", "/fp:precise"]
 

@@ -448,18 +448,35 @@ cdef inline real sigmoid_backward_from_output(real grad, real y) noexcept nogil:
     return grad * pass_nan(fma(-y, y, y), y)
 
 
-# For float16 and bfloat16. The results of float, rounded once more, are right but for
-# those that lie exactly between two numbers of the narrower type. These are correctly
-# rounded for grad = 1: the tests try all 65,536 inputs of both types.
+# For float16 and bfloat16: correctly rounded (the gradient for grad = 1). The tests try all
+# 65,536 inputs of both types.
 
+@cython.cdivision(True)
 cdef inline float sigmoid_narrow(float x) noexcept nogil:
     """sigmoid of a number of a narrower type, to be rounded to that type.
 
-    Between two of these lies many a 1/2 + x/4, next to which 1/2 + x/4 - x**3/48 is not
-    seen in float for small x. Shrinking x by 2**-12 makes it seen: a shift of 2**-20 at
-    most, where no other x/4 is nearer than 2**-19.
+    As `sigmoid`, without what makes that exact to less than an ULP of float: off by 2 or 3,
+    which is enough but where the result is next to a tie of the narrower type. Many a
+    1/2 + x/4 is one, for small x, and sigmoid lies x**3/48 nearer to 1/2, which is not seen
+    in float. Below 2**-4, shrinking x by 2**-12 makes it seen: together less than 2**-16, where
+    no other x/4 is nearer to a tie. Otherwise x is moved by 2**-24; without that, sigmoid(-0.1639)
+    in float16 is the one result that is off.
     """
-    return sigmoid(x * <float> 0.999755859375 if absolute(x) < <float> 0.015625 else x)    # 2**-6
+    cdef float one, round_at, moved, rounded, r, t2, p01, p23, scale, whole, y
+    one = <float> 2.6469779601696886e-23                       # 2**-75
+    round_at = <float> (12582912.0 + 127 - 75)                 # 1.5 * 2**23 + bias
+    moved = x - <float> 5.960464477539063e-08                  # never denormal
+    moved = <float> 25 if moved > 25 else moved
+    rounded = quotient(moved, round_at)
+    r = fma(rounded - round_at, <float> 0.693147182464599609375, moved)
+    t2 = r * r
+    p01 = fma(r, <float> -0.16667114650028393, <float> 0.49999231495392864)
+    p23 = fma(r, <float> -0.008312520140459853, <float> 0.041890156813028473)
+    scale = power_of_two(rounded)
+    whole = fma(scale, fma(t2, fma(t2, p23, p01), -r), one + scale)
+    y = <float> 1 / whole * one
+    y = <float> 0 if x < -105 else pass_nan(y, moved)
+    return fma(x, <float> 0.24993896484375, <float> 0.5) if absolute(x) < <float> 0.0625 else y
 
 
 cdef inline float sigmoid_backward_narrow(float grad, float x) noexcept nogil:

@@ -8,7 +8,8 @@ import numpy as np
 
 # A little more than |r| <= ln 2 / 2, for the rounding of the quotient.
 LIMIT_FACTOR = "1.0001"
-DEGREES = {"float32": 4, "float64": 9}
+# "narrow": for float16 and bfloat16, computed in float32.
+DEGREES = {"float32": 4, "float64": 9, "narrow": 3}
 GRID = 401
 DIGITS = 60
 
@@ -120,10 +121,11 @@ def minimax(degree):
         return coefficients, max(abs(relative_error(coefficients, r)) for r in points)
 
 
-def rounded(dtype):
-    """The coefficients for `dtype`, lowest first, as numbers of that type."""
-    coefficients, _ = minimax(DEGREES[dtype])
-    return [np.dtype(dtype).type(mpmath.nstr(c, 30)) for c in coefficients]
+def rounded(name):
+    """The coefficients, lowest first, as numbers of the type that is computed in."""
+    coefficients, _ = minimax(DEGREES[name])
+    number = np.float64 if name == "float64" else np.float32
+    return [number(mpmath.nstr(c, 30)) for c in coefficients]
 
 
 if __name__ == "__main__":
