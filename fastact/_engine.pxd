@@ -14,6 +14,7 @@ cdef struct Kernel:
     convert_t store           # and back; NULL where these are the same
     convert_t every_second    # copies every second element; NULL where there is none,
     transpose_t transpose     # copies rows to columns; likewise
+    convert_t stream          # copies bytes past the cache; none: waits for them
     int nin
     Py_ssize_t item           # bytes of an element of the arrays
     Py_ssize_t block_item     # bytes of an element of the type computed in

@@ -109,6 +109,9 @@ cdef enum:
     # instead of 61 (2 processors, AVX-512).
     SHARE = 65536
     NO_LIMIT = 65536
+    # Bytes of a result from which it goes past the cache. With one thread, relu of float32
+    # takes 0.45 instead of 0.56 ns an element for 64 MiB, but for 16 MiB 0.43 instead of 0.29.
+    STREAM = 1 << 25
 
 
 # ------------------------------------------------------------------- threads
@@ -317,7 +320,7 @@ cdef void run_blocks(
 
 @cython.cdivision(True)
 cdef inline void run_aligned(
-    const Kernel *kernel, void *loop, char **args, Py_ssize_t n, const Py_ssize_t *steps
+    const Kernel *kernel, void *loop, char **args, Py_ssize_t n, const Py_ssize_t *steps, bint streamed
 ) noexcept nogil:
     """Runs `loop` in a short piece up to a line of the cache, and then on the rest.
 
@@ -327,18 +330,48 @@ cdef inline void run_aligned(
     cdef char *rest[MAX_INPUTS + 1]
     cdef Py_ssize_t lead = (-<Py_ssize_t> args[kernel.nin]) & 63
     cdef int i
-    if n < 1024 or lead == 0 or lead % kernel.item != 0:
+    for i in range(kernel.nin):
+        if args[i] == args[kernel.nin]:
+            streamed = False                                # its lines are read anyway
+    if n < 1024 or lead % kernel.item != 0 or (lead == 0 and not streamed):
         call(loop, kernel.nin, args, n)
         return
     lead = lead // kernel.item
     for i in range(kernel.nin + 1):
         rest[i] = args[i] + lead * steps[i]
     call(loop, kernel.nin, args, lead)
-    call(loop, kernel.nin, rest, n - lead)
+    if streamed:
+        run_streamed(kernel, loop, rest, n - lead, steps)
+    else:
+        call(loop, kernel.nin, rest, n - lead)
+
+
+cdef void run_streamed(
+    const Kernel *kernel, void *loop, char **args, Py_ssize_t n, const Py_ssize_t *steps
+) noexcept nogil:
+    """Runs `loop` into a block, which goes past the cache to an output on a line of it.
+
+    A store to a line that is not in the cache reads that line first; this does not.
+    """
+    cdef char stack[BLOCK + 63]
+    cdef char *block = <char *> ((<size_t> &stack[0] + 63) & ~(<size_t> 63))
+    cdef char *now[MAX_INPUTS + 1]
+    cdef Py_ssize_t start = 0, size = BLOCK // kernel.item, count
+    cdef int i, nin = kernel.nin
+    while start < n:
+        count = min(size, n - start)
+        for i in range(nin):
+            now[i] = args[i] + start * steps[i]
+        now[nin] = block
+        call(loop, nin, now, count)
+        kernel.stream(block, args[nin] + start * kernel.item, count * kernel.item)
+        start += count
+    kernel.stream(block, args[nin], 0)
 
 
 cdef void run_share(
-    const Kernel *kernel, char **args, Py_ssize_t n, const Py_ssize_t *steps, unsigned int ahead
+    const Kernel *kernel, char **args, Py_ssize_t n, const Py_ssize_t *steps,
+    unsigned int ahead=0, bint streamed=False
 ) noexcept nogil:
     """One thread's work. Bit i of `ahead`: input i is to be read before the output is written."""
     cdef int i, nin = kernel.nin
@@ -356,7 +389,7 @@ cdef void run_share(
         if kernel.load == NULL:
             direct |= last
     if direct == (<unsigned int> 2 << nin) - 1:
-        run_aligned(kernel, loop, args, n, steps)
+        run_aligned(kernel, loop, args, n, steps, streamed)
     else:
         run_blocks(kernel, args, n, steps, loop, direct)
 
@@ -411,7 +444,7 @@ cdef void run(
     """
     cdef fastact_flags flags = save_flags()
     cdef int i, threads = 1, part, nin = kernel.nin
-    cdef bint sequence
+    cdef bint sequence, streamed
     cdef unsigned int ahead = overlapping(kernel, args, n, steps, &sequence)
     cdef Py_ssize_t share
     cdef char *here[MAX_INPUTS + 1]
@@ -419,30 +452,31 @@ cdef void run(
         for share in range(n):
             for i in range(nin + 1):
                 here[i] = args[i] + share * steps[i]
-            run_share(kernel, here, 1, steps, 0)
+            run_share(kernel, here, 1, steps)
     else:
         if n >= 2 * SHARE and not ahead:
             threads = <int> min(<Py_ssize_t> threads_allowed(), n // SHARE)
+        streamed = n * kernel.item >= STREAM and kernel.stream != NULL
         if threads == 1:
-            run_share(kernel, args, n, steps, ahead)
+            run_share(kernel, args, n, steps, ahead, streamed)
         else:
             # Whole vectors each, so that mostly no two threads write to one cache line.
             share = (n // threads + 64) & ~<Py_ssize_t> 63
             for part in prange(threads, num_threads=threads, schedule="static"):
-                run_part(kernel, args, n, steps, part * share, share)
+                run_part(kernel, args, n, steps, part * share, share, streamed)
     restore_flags(flags)
 
 
 cdef void run_part(
     const Kernel *kernel, char **args, Py_ssize_t n, const Py_ssize_t *steps,
-    Py_ssize_t start, Py_ssize_t share
+    Py_ssize_t start, Py_ssize_t share, bint streamed
 ) noexcept nogil:
     cdef char *here[MAX_INPUTS + 1]
     cdef int i
     if start < n:
         for i in range(kernel.nin + 1):
             here[i] = args[i] + start * steps[i]
-        run_share(kernel, here, min(share, n - start), steps, 0)
+        run_share(kernel, here, min(share, n - start), steps, 0, streamed)
 
 
 # --------------------------------------------------------------------- tiles

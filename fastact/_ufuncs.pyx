@@ -411,6 +411,7 @@ cdef bint find_kernel(dict table, str name, int nin, str kind, Py_ssize_t item, 
     kernel.item = kernel.block_item = item
     kernel.every_second = <convert_t> loop_of(table, f"every_second_{item}")
     kernel.transpose = <transpose_t> loop_of(table, f"transpose_{item}")
+    kernel.stream = <convert_t> loop_of(table, "stream")
     kernel.loop = loop_of(table, f"{name}_{kind}")
     if kernel.loop == NULL:
         kernel.load = <convert_t> loop_of(table, f"load_{kind}")

@@ -65,7 +65,7 @@ def test_has_its_place_in_the_tables_of_the_command(name, module, table):
 @pytest.mark.parametrize("row", sorted(_ufuncs.kernel_table("baseline")))
 def test_kernel_row_is_used(row):
     stem = re.sub(r"_(narrow|(shared_)?(f|bf|i|u)\d+|\d)$", "", row)
-    others = {"load", "store", "every_second", "transpose"}
+    others = {"load", "store", "every_second", "transpose", "stream"}
     others |= {"add_to_rows", "sum_rows", "descend", "descend_with_momentum", "squared_error"}
     assert stem in others | set(UFUNCS), f"fastact/_operations.py lacks {stem}, of kernel {row}"
 

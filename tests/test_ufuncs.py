@@ -224,6 +224,28 @@ def test_neither_length_nor_position_changes_the_bits(ufuncs, row, dtype):
 
 
 @by_float
+@pytest.mark.parametrize("name", ["relu", "leaky_relu", "leaky_relu_backward"])
+def test_results_that_go_past_the_cache(ufuncs, name, dtype):
+    """From 32 MiB on; into an output at any place, in shares of whole lines and parts."""
+    *operands, last = (np.resize(operand, 65537) for operand in samples(BY_NAME[name], dtype))
+    if name.startswith("leaky"):
+        last = last[:1]  # one slope for all
+    expected = ufuncs[name](*operands, last)
+    count = (1 << 25) // expected.nbytes + 1
+    memory = np.full(count * expected.size + 3, 7, dtype)
+    out = memory[1:-2]
+    for threads in 1, 2:
+        with fastact.num_threads(threads):
+            large = [
+                np.tile(operand, count if operand.size > 1 else 1) for operand in (*operands, last)
+            ]
+            ufuncs[name](*large, out=out)
+        assert (bits(out.reshape(count, -1)) == bits(expected)).all()
+        out[...] = 7
+    assert (memory == 7).all()
+
+
+@by_float
 @pytest.mark.parametrize("name", ["relu", "leaky_relu", "sigmoid_backward"])
 def test_threads_do_not_change_large_matrices(ufuncs, name, dtype):
     row = BY_NAME[name]

@@ -10,6 +10,7 @@
 # any order of the elements; the layout `in_place` of the tests would show a mistake.
 
 from cpython.pycapsule cimport PyCapsule_New
+from libc.string cimport memcpy
 from libc.stdint cimport (
     int8_t, int16_t, int32_t, int64_t,
     uint8_t, uint16_t, uint32_t, uint64_t,
@@ -45,6 +46,9 @@ cdef extern from *:
 cdef extern from "vectors.h":
     Py_ssize_t load_halves "fastact_load_halves"(u16 half, f32 out, Py_ssize_t n) noexcept nogil
     Py_ssize_t store_halves "fastact_store_halves"(f32 x, u16 half, Py_ssize_t n) noexcept nogil
+    Py_ssize_t stream_vectors "fastact_stream"(char *x, char *out, Py_ssize_t n) noexcept nogil
+    void fence "fastact_fence"() noexcept nogil
+    const bint STREAMS "FASTACT_STREAMS"
     const Py_ssize_t ROW "FASTACT_ROW"
     void square_16 "fastact_square_16"(
         char *x, Py_ssize_t x_step, char *out, Py_ssize_t out_step) noexcept nogil
@@ -213,6 +217,14 @@ cdef void every_second(bits_array x, bits_array out, Py_ssize_t n) noexcept nogi
         out[n - 1] = x[2 * n - 2]
 
 
+cdef void stream(char *x, char *out, Py_ssize_t n) noexcept nogil:
+    """Copies n bytes past the cache, and, if n is 0, waits until all have arrived."""
+    cdef Py_ssize_t done = stream_vectors(x, out, n)
+    memcpy(out + done, x + done, n - done)
+    if n == 0:
+        fence()
+
+
 cdef inline void transpose_square(
     bits_array kind, char *x, Py_ssize_t x_step, char *out, Py_ssize_t out_step
 ) noexcept nogil:
@@ -352,7 +364,7 @@ cdef void squared_error(
 # <operation>_<type>: the loop over arrays. <operation>_shared_<type>, where there is one:
 # the same with the last operand a single value. load_<type>, store_<type>: to and from
 # float32, for a type that is computed in it, and <operation>_narrow: the loop in between,
-# where it is not <operation>_f32. every_second_<bytes>, transpose_<bytes>: copies.
+# where it is not <operation>_f32. every_second_<bytes>, transpose_<bytes>, stream: copies.
 # The rest are the loops for dense layers, which `_networks.pyx` calls.
 
 cdef object row(void *loop):
@@ -397,6 +409,7 @@ TABLE = {
     "every_second_2": row(<void *> every_second[u16]),
     "every_second_4": row(<void *> every_second[u32]),
     "every_second_8": row(<void *> every_second[u64]),
+    "stream": row(<void *> stream),
     "transpose_2": row(<void *> transpose[u16]),
     "transpose_4": row(<void *> transpose[u32]),
     "transpose_8": row(<void *> transpose[u64]),
@@ -411,3 +424,6 @@ TABLE = {
     "squared_error_f32": row(<void *> squared_error[f32]),
     "squared_error_f64": row(<void *> squared_error[f64]),
 }
+
+if not STREAMS:
+    del TABLE["stream"]

@@ -1,5 +1,5 @@
 /* What compilers do not make of a plain loop: the conversions of float16, which are
-   instructions of their own, and transposing.
+   instructions of their own, stores past the cache, and transposing.
 
    Each function does what it can in whole vectors and returns how much that was, 0 where
    there is no such instruction; the caller, in kernels.pxi, does the rest in a plain loop. */
@@ -10,15 +10,14 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
 
 /* ------------------------------------------------------------- float16 and float
 
    The bits are those of from_half and to_half, but that a signalling NaN is quiet already
    when it is loaded. */
-
-#if defined(__F16C__)
-#include <immintrin.h>
-#endif
 
 static inline ptrdiff_t fastact_load_halves(const uint16_t *half, float *out, ptrdiff_t n)
 {
@@ -46,6 +45,36 @@ static inline ptrdiff_t fastact_store_halves(const float *x, uint16_t *half, ptr
         _mm_storeu_si128((__m128i *) (half + i), _mm256_cvtps_ph(_mm256_loadu_ps(x + i), 0));
 #else
     (void) x, (void) half, (void) n;
+#endif
+    return i;
+}
+
+/* --------------------------------------------------------------------- streaming
+
+   Copies n bytes past the cache; both addresses are multiples of 64. A fence has to follow. */
+
+#if defined(__SSE2__)
+#define FASTACT_STREAMS 1
+#define fastact_fence _mm_sfence
+#else
+#define FASTACT_STREAMS 0
+#define fastact_fence() ((void) 0)
+#endif
+
+static inline ptrdiff_t fastact_stream(const char *x, char *out, ptrdiff_t n)
+{
+    ptrdiff_t i = 0;
+#if defined(__AVX512F__)
+    for (; n - i >= 64; i += 64)
+        _mm512_stream_si512((__m512i *) (out + i), _mm512_load_si512((const __m512i *) (x + i)));
+#elif defined(__AVX2__)
+    for (; n - i >= 32; i += 32)
+        _mm256_stream_si256((__m256i *) (out + i), _mm256_load_si256((const __m256i *) (x + i)));
+#elif defined(__SSE2__)
+    for (; n - i >= 16; i += 16)
+        _mm_stream_si128((__m128i *) (out + i), _mm_load_si128((const __m128i *) (x + i)));
+#else
+    (void) x, (void) out, (void) n;
 #endif
     return i;
 }
