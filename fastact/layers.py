@@ -434,7 +434,7 @@ class Sigmoid(Activation):
     From the output, a float32 gradient is off by thousands of ULP for x in [5, 10] and exactly
     0 from x = 17 on (float16: from 8.3 on; float64: from 37.1 on), while it is right for -x: a
     saturated unit stops learning on one side only. The cost: forward and backward together
-    take about 1.6 times as long for large arrays and 2.2 times in cache, the input stays in
+    take about 1.3 times as long for large arrays and 2 times in cache, the input stays in
     memory until the next `forward`, and ``forward(x, out=x)`` has to copy it.
 
     ``Sigmoid(save="output")`` is right where inputs are known to stay small, or where gradients
