@@ -10,8 +10,11 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
-#if defined(__SSE2__)
+#if defined(__SSE2__) || defined(_M_X64)
 #include <immintrin.h>
+#define FASTACT_STREAMS 1
+#else
+#define FASTACT_STREAMS 0
 #endif
 
 /* ------------------------------------------------------------- float16 and float
@@ -53,11 +56,9 @@ static inline ptrdiff_t fastact_store_halves(const float *x, uint16_t *half, ptr
 
    Copies n bytes past the cache; both addresses are multiples of 64. A fence has to follow. */
 
-#if defined(__SSE2__)
-#define FASTACT_STREAMS 1
+#if FASTACT_STREAMS
 #define fastact_fence _mm_sfence
 #else
-#define FASTACT_STREAMS 0
 #define fastact_fence() ((void) 0)
 #endif
 
@@ -70,7 +71,7 @@ static inline ptrdiff_t fastact_stream(const char *x, char *out, ptrdiff_t n)
 #elif defined(__AVX2__)
     for (; n - i >= 32; i += 32)
         _mm256_stream_si256((__m256i *) (out + i), _mm256_load_si256((const __m256i *) (x + i)));
-#elif defined(__SSE2__)
+#elif FASTACT_STREAMS
     for (; n - i >= 16; i += 16)
         _mm_stream_si128((__m128i *) (out + i), _mm_load_si128((const __m128i *) (x + i)));
 #else
