@@ -245,6 +245,8 @@ cdef inline uint16_t relu_half(uint16_t half, uint16_t infinity) noexcept nogil:
     return half if size > <int16_t> infinity else positive
 
 
+# In both gradients NaN is asked for last. Asked for first, it costs up to a half more.
+
 cdef inline real relu_backward(real grad, real x) noexcept nogil:
     cdef real result = grad if x > 0 else 0
     return result if x == x else x
