@@ -165,7 +165,7 @@ cdef struct Pass:
     Py_ssize_t item
 
 
-cdef void run_tiles(
+cdef void go_over_tiles(
     const Pass *this, Py_ssize_t row, Py_ssize_t last_row, Py_ssize_t first_column, Py_ssize_t last_column
 ) noexcept nogil:
     cdef Py_ssize_t width = last_column - first_column, fitting = TILE // this.item
@@ -194,13 +194,13 @@ cdef void run_tiles(
 
 cdef void run_rows(void *context, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
     cdef Pass *this = <Pass *> context
-    run_tiles(this, start, stop, 0, this.columns)
+    go_over_tiles(this, start, stop, 0, this.columns)
 
 
 cdef void run_columns(void *context, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
     cdef Pass *this = <Pass *> context
     if start < stop:
-        run_tiles(this, 0, this.rows, start, stop)
+        go_over_tiles(this, 0, this.rows, start, stop)
 
 
 cdef void run_shares(Pass *this) noexcept nogil:

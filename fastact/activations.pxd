@@ -457,8 +457,9 @@ cdef inline real sigmoid_backward_from_output(real grad, real y) noexcept nogil:
 cdef inline float sigmoid_narrow(float x) noexcept nogil:
     """sigmoid of a number of a narrower type, to be rounded to that type.
 
-    As `sigmoid`, without what makes that exact to less than an ULP of float: off by 2 or 3,
-    which is enough but where the result is next to a tie of the narrower type. Many a
+    As `sigmoid`, without what makes that exact to less than an ULP of float: off by 2.6 above
+    x = -10 and 5.2 below, which is enough but where the result is next to a tie of the
+    narrower type. Many a
     1/2 + x/4 is one, for small x, and sigmoid lies x**3/48 nearer to 1/2, which is not seen
     in float. Below 2**-4, shrinking x by 2**-12 makes it seen: together less than 2**-16, where
     no other x/4 is nearer to a tie. Otherwise x is moved by 2**-24; without that, sigmoid(-0.1639)
