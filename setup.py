@@ -11,7 +11,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent
-TARGETS = runpy.run_path(str(ROOT / "fastact" / "_targets.py"))["TARGETS"]
+TARGETS = runpy.run_path(str(ROOT / "fastact" / "_core" / "targets.py"))["TARGETS"]
 
 # No fast-math: every operation in activations.pxd is meant as it stands. Errno and traps,
 # which nobody reads, would keep the loops from being vectorised.
@@ -48,8 +48,8 @@ NUMPY_API = [
 ]
 
 
-KERNEL_SOURCES = ["fastact/_kernels/kernels.pxi", "fastact/_kernels/vectors.h"]
-KERNELS = {f"fastact._kernels.{target.name}": target for target in TARGETS}
+KERNEL_SOURCES = ["fastact/_core/kernels/kernels.pxi", "fastact/_core/kernels/vectors.h"]
+KERNELS = {f"fastact._core.kernels.{target.name}": target for target in TARGETS}
 
 
 def extension(name, depends=(), **options):
@@ -58,7 +58,7 @@ def extension(name, depends=(), **options):
         name,
         [name.replace(".", "/") + ".pyx"],
         include_dirs=[numpy.get_include()],
-        depends=["setup.py", "fastact/_targets.py", *depends],
+        depends=["setup.py", "fastact/_core/targets.py", *depends],
         **options,
     )
 
@@ -81,7 +81,7 @@ class Build(build_ext):
         kernel_flags = [flag for flag in KERNEL_FLAGS if not msvc and self.compiles(empty, [flag])]
         for ext in self.extensions:
             ext.extra_compile_args += MSVC_FLAGS if msvc else GCC_FLAGS
-            if ext.name == "fastact._engine":
+            if ext.name == "fastact._core.engine":
                 ext.extra_compile_args += openmp
                 ext.extra_link_args += linked
             elif target := KERNELS.get(ext.name):
@@ -122,13 +122,13 @@ setup(
     ext_modules=cythonize(
         [
             extension(
-                "fastact._cpu",
+                "fastact._core.cpu",
                 define_macros=[("FASTACT_FEATURES", " ".join(f"FEATURE({f})" for f in FEATURES))],
             ),
-            extension("fastact._engine"),
-            extension("fastact._memory", define_macros=NUMPY_API),
-            extension("fastact._networks", define_macros=NUMPY_API),
-            extension("fastact._ufuncs", define_macros=NUMPY_API),
+            extension("fastact._core.engine"),
+            extension("fastact._core.memory", define_macros=NUMPY_API),
+            extension("fastact._core.dense", define_macros=NUMPY_API),
+            extension("fastact._core.ufuncs", define_macros=NUMPY_API),
             *(extension(name, depends=KERNEL_SOURCES) for name in KERNELS),
         ],
         language_level=3,

@@ -18,9 +18,9 @@ WHEEL_MUST = [
     "fastact/losses.py",
     "fastact/optimizers.py",
     "fastact/py.typed",
-    "fastact/_networks.*.so",
-    "fastact/_ufuncs.*.so",
-    "fastact/_kernels/baseline.*.so",
+    "fastact/_core/dense.*.so",
+    "fastact/_core/ufuncs.*.so",
+    "fastact/_core/kernels/baseline.*.so",
     "fastact-*.dist-info/licenses/LICENSE",
 ]
 WHEEL_MAY = ["fastact/*.py", "fastact/*.pyi", "fastact/*.pxd", "fastact/py.typed"]

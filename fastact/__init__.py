@@ -8,11 +8,11 @@ command ``fastact`` tells what this machine has.
 __version__ = "0.1.0"
 
 try:
-    from fastact import _ufuncs
+    from fastact._core import ufuncs as _ufuncs
 except ImportError as error:
     from importlib.util import find_spec
 
-    if find_spec("fastact._ufuncs") is not None:
+    if find_spec("fastact._core.ufuncs") is not None:
         raise
     raise ImportError(
         f"fastact is not built in {__path__[0]!r}. If this is its source tree, build and install "
@@ -20,8 +20,8 @@ except ImportError as error:
         "with `pip install --editable .`"
     ) from error
 
-from fastact._engine import get_num_threads, num_threads, set_num_threads
-from fastact._memory import release_buffers, set_buffer_limit
+from fastact._core.engine import get_num_threads, num_threads, set_num_threads
+from fastact._core.memory import release_buffers, set_buffer_limit
 
 globals().update(_ufuncs.ufuncs)
 

@@ -34,8 +34,8 @@ from fastact import (
     sigmoid_backward,
     sigmoid_backward_from_output,
 )
-from fastact._networks import Dense, Pool
-from fastact._operands import (
+from fastact._core.dense import Dense, Pool
+from fastact._core.operands import (
     check_out,
     compute_wide,
     delivered,

@@ -10,17 +10,17 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from fastact import _ufuncs
+from fastact._core import ufuncs as core
 
 # The same examples in every run: a result must not depend on luck. A slow machine is
 # no failure either.
 settings.register_profile("fastact", derandomize=True, deadline=None, max_examples=60)
 settings.load_profile("fastact")
 
-make_ufuncs = cache(_ufuncs.make_ufuncs)
+make_ufuncs = cache(core.make_ufuncs)
 
 
-@pytest.fixture(scope="session", params=_ufuncs.supported)
+@pytest.fixture(scope="session", params=core.supported)
 def isa(request):
     """Every instruction set of this machine."""
     return request.param

@@ -8,19 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fastact import __main__ as command
-from fastact import (
-    _bench,
-    _bench_epoch,
-    _bench_peers,
-    _bench_plot,
-    _engine,
-    _peers,
-    _reference,
-    _timing,
-)
-from fastact._operations import OPERATIONS
-from fastact._reference import wider
+from fastact._command import bench, bench_epoch, bench_peers, bench_plot, reference, timing
+from fastact._command import cli as command
+from fastact._command import peers as packages
+from fastact._command.reference import wider
+from fastact._core import engine
+from fastact._core.operations import OPERATIONS
 
 ROW_KEYS = ["operation", "dtype", "fastact_ns", "numpy_ns", "ratio", "fastact_ulp", "numpy_ulp"]
 NAMES = [operation.name for operation in OPERATIONS]
@@ -47,20 +40,20 @@ CLAIMS = {
 @pytest.fixture
 def quick(monkeypatch):
     """A bench of a moment: the measurements mean nothing, all else is as ever."""
-    monkeypatch.setattr(_timing, "SAMPLE_SECONDS", 0)
-    monkeypatch.setattr(_timing, "ROUNDS", 1)
-    monkeypatch.setattr(_bench, "ERROR_INPUTS", 1 << 10)
+    monkeypatch.setattr(timing, "SAMPLE_SECONDS", 0)
+    monkeypatch.setattr(timing, "ROUNDS", 1)
+    monkeypatch.setattr(bench, "ERROR_INPUTS", 1 << 10)
 
 
 @pytest.fixture
 def quick_peers(quick, monkeypatch):
     """The same for `--peers` and `--plot`."""
-    _bench_peers._values.cache_clear()
+    bench_peers._values.cache_clear()
     rows = tuple(
         replace(row, cases=tuple(replace(c, size=min(c.size, 64)) for c in row.cases))
-        for row in _bench_peers.ROWS
+        for row in bench_peers.ROWS
     )
-    monkeypatch.setattr(_bench_peers, "ROWS", rows)
+    monkeypatch.setattr(bench_peers, "ROWS", rows)
     for name, value in {
         "VALUES": 64,
         "PAUSE": 0,
@@ -69,20 +62,20 @@ def quick_peers(quick, monkeypatch):
         "MEMORY_ELEMENTS": 1 << 10,
         "IMPORTS": 1,
     }.items():
-        monkeypatch.setattr(_bench_peers, name, value)
-    monkeypatch.setattr(_bench_plot, "SIZES", (16, 64))
+        monkeypatch.setattr(bench_peers, name, value)
+    monkeypatch.setattr(bench_plot, "SIZES", (16, 64))
     yield
-    _bench_peers._values.cache_clear()
+    bench_peers._values.cache_clear()
 
 
 @pytest.fixture
 def numpy_alone(monkeypatch):
     """Make it seem that no other peer is installed."""
-    for peer in _peers._PEERS[1:]:
+    for peer in packages._PEERS[1:]:
         monkeypatch.setitem(sys.modules, peer.modules[0], None)
 
 
-@pytest.fixture(params=_peers._PEERS, ids=lambda peer: peer.name)
+@pytest.fixture(params=packages._PEERS, ids=lambda peer: peer.name)
 def peer(request):
     for module in request.param.modules:
         pytest.importorskip(module)
@@ -99,7 +92,7 @@ def test_bench_json(quick, capsys):
     assert results["machine"]["isa"]
     assert results["size"] == 100
     measured = [(row["operation"], row["dtype"]) for row in results["rows"]]
-    assert measured == [(op.name, dtype) for op in OPERATIONS for dtype in _bench.DTYPES]
+    assert measured == [(op.name, dtype) for op in OPERATIONS for dtype in bench.DTYPES]
     for row in results["rows"]:
         assert list(row) == ROW_KEYS
         assert row["fastact_ns"] > 0
@@ -120,11 +113,11 @@ def test_bench_text(quick, capsys):
     assert command.main(["bench", "--size", "1"]) == 0
     captured = capsys.readouterr()
     for operation in OPERATIONS:
-        for dtype in _bench.DTYPES:
+        for dtype in bench.DTYPES:
             lines = [x.split() for x in captured.out.splitlines()]
             assert [len(x) for x in lines if x[:2] == [operation.name, dtype]] == [7]
     # Without a terminal, the progress is a line for every row.
-    assert len(captured.err.splitlines()) == len(OPERATIONS) * len(_bench.DTYPES)
+    assert len(captured.err.splitlines()) == len(OPERATIONS) * len(bench.DTYPES)
 
 
 def as_in_a_terminal(monkeypatch):
@@ -142,7 +135,7 @@ def test_bench_without_rich(quick, capsys, monkeypatch, missing):
     assert command.main(["bench", "--json", "--size", "1"]) == 0
     captured = capsys.readouterr()
     assert json.loads(captured.out)
-    assert len(captured.err.splitlines()) == len(OPERATIONS) * len(_bench.DTYPES)
+    assert len(captured.err.splitlines()) == len(OPERATIONS) * len(bench.DTYPES)
 
 
 def test_bench_with_rich(quick, capsys, monkeypatch):
@@ -155,17 +148,17 @@ def test_bench_with_rich(quick, capsys, monkeypatch):
 
 
 def test_bench_puts_back_the_threads(quick, monkeypatch):
-    limit = _engine.set_num_threads(1)
-    _engine.set_num_threads(limit)
+    limit = engine.set_num_threads(1)
+    engine.set_num_threads(limit)
 
     def fail(size):
-        assert _engine.get_num_threads() == 1
+        assert engine.get_num_threads() == 1
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_bench, "_measure_all", fail)
+    monkeypatch.setattr(bench, "_measure_all", fail)
     with pytest.raises(KeyboardInterrupt):
         command.main(["bench"])
-    assert _engine.set_num_threads(limit) == limit
+    assert engine.set_num_threads(limit) == limit
 
 
 def test_bench_ends_in_time(monkeypatch):
@@ -177,8 +170,8 @@ def test_bench_ends_in_time(monkeypatch):
             turns.append(number)
             return 2.0 * number
 
-    monkeypatch.setattr(_timing, "RACE_SECONDS", 0)
-    assert _timing.race([Slow(), Slow()]) == [2, 2]
+    monkeypatch.setattr(timing, "RACE_SECONDS", 0)
+    assert timing.race([Slow(), Slow()]) == [2, 2]
     assert turns == [1] * 12  # three to calibrate, and three rounds
 
 
@@ -186,30 +179,30 @@ def test_bench_ends_in_time(monkeypatch):
 
 
 def test_numpy_alone(numpy_alone, capsys):
-    assert [peer.name for peer in _peers.installed()] == ["NumPy"]
+    assert [peer.name for peer in packages.installed()] == ["NumPy"]
     assert capsys.readouterr().err == ""
 
 
 def test_a_broken_peer_is_left_out(numpy_alone, capsys, monkeypatch):
-    class Broken(_peers.Peer):
+    class Broken(packages.Peer):
         name, modules = "Broken", ("json", "json.decoder")
 
         def __init__(self):
             raise OSError("no such symbol")
 
-    monkeypatch.setattr(_peers, "_PEERS", (Broken, *_peers._PEERS))
-    assert [peer.name for peer in _peers.installed()] == ["NumPy"]
+    monkeypatch.setattr(packages, "_PEERS", (Broken, *packages._PEERS))
+    assert [peer.name for peer in packages.installed()] == ["NumPy"]
     assert capsys.readouterr().err == "fastact: Broken left out: OSError('no such symbol')\n"
 
 
 def arranged(operation, dtype, layout):
     """Make operands, and what is exact for them."""
-    case = _bench_peers.Case(operation.name, dtype, 64, layout)
-    if _bench_peers.dtype_of(dtype) is None:
+    case = bench_peers.Case(operation.name, dtype, 64, layout)
+    if bench_peers.dtype_of(dtype) is None:
         pytest.skip("no ml_dtypes")
-    values = _bench_peers.make_operands(operation, case)
+    values = bench_peers.make_operands(operation, case)
     wide = (np.asarray(value, np.float64) for value in values.values())
-    return values, _reference.EXACT[operation.name](*wide)
+    return values, reference.EXACT[operation.name](*wide)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "bfloat16"])
@@ -232,7 +225,7 @@ def test_peers_compute_the_same(peer, dtype):
             assert isinstance(result, np.ndarray)
             assert result.dtype == out.dtype
             assert np.shares_memory(result, out) or peer.name == "JAX"
-            bound = 20 * float(_reference.float_info(out.dtype).eps)
+            bound = 20 * float(reference.float_info(out.dtype).eps)
             np.testing.assert_allclose(result.astype(np.float64), exact, bound, bound)
     operations, dtypes = CLAIMS[peer.name]
     if (peer.name, dtype) == ("ONNX Runtime", "float64"):
@@ -263,10 +256,10 @@ def test_peers_use_the_slope_that_is_given(peer):
 def test_threads_of_all_peers_together():
     """Starting numba sets the number of OpenMP's threads, which is PyTorch's too."""
     torch = pytest.importorskip("torch")
-    before = torch.get_num_threads(), _engine.get_num_threads()
-    with _bench_peers.thread_limit(_peers.installed(), 1):
-        assert torch.get_num_threads() == _engine.get_num_threads() == 1
-    assert (torch.get_num_threads(), _engine.get_num_threads()) == before
+    before = torch.get_num_threads(), engine.get_num_threads()
+    with bench_peers.thread_limit(packages.installed(), 1):
+        assert torch.get_num_threads() == engine.get_num_threads() == 1
+    assert (torch.get_num_threads(), engine.get_num_threads()) == before
 
 
 # -------------------------------------------------------------------- bench --peers
@@ -277,8 +270,8 @@ def test_bench_peers_json(quick_peers, numpy_alone, capsys):
     results = json.loads(capsys.readouterr().out)
     assert list(results["peers"]) == ["NumPy"]
     assert results["machine"]["isa"]
-    assert [row["work"] for row in results["rows"]] == [row.work for row in _bench_peers.ROWS]
-    for row, wanted in zip(results["rows"], _bench_peers.ROWS, strict=True):
+    assert [row["work"] for row in results["rows"]] == [row.work for row in bench_peers.ROWS]
+    for row, wanted in zip(results["rows"], bench_peers.ROWS, strict=True):
         assert row["target"] == wanted.target
         for case in row["cases"]:
             times = case["seconds"]
@@ -297,13 +290,13 @@ def test_bench_peers_json(quick_peers, numpy_alone, capsys):
 def test_bench_peers_text(quick_peers, numpy_alone, capsys):
     assert command.main(["bench", "--peers"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    for row in _bench_peers.ROWS:
+    for row in bench_peers.ROWS:
         assert any(line.startswith(row.work) for line in lines)
 
 
 def test_bench_peers_without_any(quick_peers, monkeypatch, capsys):
     """Rows against fastact itself and memcpy are there, and the others are empty."""
-    monkeypatch.setattr(_peers, "installed", list)
+    monkeypatch.setattr(packages, "installed", list)
     assert command.main(["bench", "--peers"]) == 0
     line = next(x for x in capsys.readouterr().out.splitlines() if x.startswith("sigmoid, 1,024"))
     assert line.split()[-6:] == ["1", "-", "-", "-", "0.80", "-"]
@@ -311,19 +304,19 @@ def test_bench_peers_without_any(quick_peers, monkeypatch, capsys):
 
 def test_a_wrong_sigmoid_does_not_compete():
     errors = {"fastact": {"above": 0.8}, "fast": {"above": 5.0}, "unknown": {"above": None}}
-    assert _bench_peers._too_wrong(errors, "sigmoid") == ["fast"]
-    assert _bench_peers._too_wrong(errors, "relu") == []
+    assert bench_peers._too_wrong(errors, "sigmoid") == ["fast"]
+    assert bench_peers._too_wrong(errors, "relu") == []
     times = {"fastact": 2.0, "fast": 1.0, "unknown": 3.0}
-    assert _bench_peers._fastest(times, ["fast"]) == "unknown"
-    assert _bench_peers._fastest({"fastact": 2.0}, []) is None
+    assert bench_peers._fastest(times, ["fast"]) == "unknown"
+    assert bench_peers._fastest({"fastact": 2.0}, []) is None
 
 
 def test_memcpy_in_the_bytes_of_the_operation():
     x = np.arange(6, dtype=np.float32)
     for operation, factor in ("relu", 1), ("leaky_relu", 1), ("relu_backward", 1.5):
-        values = _reference.operands(_bench_peers.BY_NAME[operation], x)
+        values = reference.operands(bench_peers.BY_NAME[operation], x)
         out = np.zeros_like(x)
-        rival = _bench_peers._memcpy(_bench_peers.Case(operation), values, out)
+        rival = bench_peers._memcpy(bench_peers.Case(operation), values, out)
         assert rival.factor == factor
         rival.work()
         np.testing.assert_array_equal(out, next(iter(values.values())))
@@ -343,7 +336,7 @@ def test_plot(quick_peers, numpy_alone, tmp_path, suffix, capsys):
 
 def test_all_train_the_same_epoch():
     """What they are compared by is the same work: losses and parameters, but for rounding."""
-    made = _bench_epoch.trainers(_bench_epoch.data())
+    made = bench_epoch.trainers(bench_epoch.data())
     assert {"fastact", "NumPy"} <= set(made)
     losses = {name: [trainer.epoch() for _ in range(3)] for name, trainer in made.items()}
     for name, values in losses.items():
@@ -356,7 +349,7 @@ def test_all_train_the_same_epoch():
 
 @pytest.fixture
 def two_rounds(monkeypatch):
-    monkeypatch.setattr(_bench_epoch, "ROUNDS", 2)
+    monkeypatch.setattr(bench_epoch, "ROUNDS", 2)
 
 
 @pytest.mark.parametrize("without", [[], ["torch", "sklearn", "threadpoolctl"]], ids=repr)
@@ -369,7 +362,7 @@ def test_epoch_json(two_rounds, monkeypatch, capsys, without):
     results = json.loads(capsys.readouterr().out)
     names = [
         name
-        for name, (module, _) in _bench_epoch.TRAINERS.items()
+        for name, (module, _) in bench_epoch.TRAINERS.items()
         if module not in without and find(module)
     ]
     assert list(results["seconds"]) == list(results["loss"]) == names
@@ -383,5 +376,5 @@ def test_epoch_text(two_rounds, capsys):
     assert command.main(["bench", "--epoch"]) == 0
     out = capsys.readouterr().out
     assert "One epoch" in out
-    for name in _bench_epoch.trainers(_bench_epoch.data()):
+    for name in bench_epoch.trainers(bench_epoch.data()):
         assert f"\n{name} " in out

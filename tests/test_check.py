@@ -8,9 +8,12 @@ import pytest
 from conftest import make_ufuncs
 from reference import BY_NAME, FLOATS, exact, samples
 
-from fastact import __main__ as command
-from fastact import _check, _peers, _reference, _ufuncs
-from fastact._operations import OPERATIONS
+from fastact._command import check as checks
+from fastact._command import cli as command
+from fastact._command import peers as packages
+from fastact._command import reference
+from fastact._core import ufuncs as core
+from fastact._core.operations import OPERATIONS
 
 NAMES = [operation.name for operation in OPERATIONS]
 ROW_KEYS = [
@@ -32,12 +35,12 @@ ROW_KEYS = [
 @pytest.fixture
 def quick(monkeypatch):
     """A check of a moment: few inputs beside the hard ones."""
-    monkeypatch.setattr(_check, "EVEN_INPUTS", 1 << 12)
-    monkeypatch.setattr(_check, "HARD_INPUTS", 1 << 14)
-    monkeypatch.setattr(_check, "SLOW_INPUTS", 1 << 6)
-    monkeypatch.setattr(_check, "SLOW_HARD_INPUTS", 1 << 6)
-    monkeypatch.setattr(_check, "NARROW_ROUNDS", 1)
-    monkeypatch.setattr(_ufuncs, "make_ufuncs", make_ufuncs)
+    monkeypatch.setattr(checks, "EVEN_INPUTS", 1 << 12)
+    monkeypatch.setattr(checks, "HARD_INPUTS", 1 << 14)
+    monkeypatch.setattr(checks, "SLOW_INPUTS", 1 << 6)
+    monkeypatch.setattr(checks, "SLOW_HARD_INPUTS", 1 << 6)
+    monkeypatch.setattr(checks, "NARROW_ROUNDS", 1)
+    monkeypatch.setattr(core, "make_ufuncs", make_ufuncs)
 
 
 def check(capsys, *arguments, status=0):
@@ -48,7 +51,7 @@ def check(capsys, *arguments, status=0):
     return results["rows"]
 
 
-def broken_table(monkeypatch, name, change, isas=_ufuncs.supported):
+def broken_table(monkeypatch, name, change, isas=core.supported):
     """Put a changed ufunc into the tables of some instruction sets."""
 
     def make(isa):
@@ -58,7 +61,7 @@ def broken_table(monkeypatch, name, change, isas=_ufuncs.supported):
             ufuncs[name] = lambda *operands: change(right(*operands), *operands)
         return ufuncs
 
-    monkeypatch.setattr(_ufuncs, "make_ufuncs", make)
+    monkeypatch.setattr(core, "make_ufuncs", make)
 
 
 # ------------------------------------------------------------------- what it tells
@@ -67,7 +70,7 @@ def broken_table(monkeypatch, name, change, isas=_ufuncs.supported):
 def test_json(quick, capsys):
     rows = check(capsys)
     assert all(list(row) == ROW_KEYS for row in rows)
-    assert {row["by"] for row in rows} == set(_ufuncs.supported)
+    assert {row["by"] for row in rows} == set(core.supported)
     assert {row["dtype"] for row in rows} == set(FLOATS)
     for name in NAMES:
         operands = {row["operands"] for row in rows if row["operation"] == name}
@@ -90,7 +93,7 @@ def test_text(quick, capsys):
     lines = captured.out.splitlines()
     # The instruction sets have the same bits, so they share a row.
     assert len(lines) == 1 + len(FLOATS)
-    assert all(" = ".join(_ufuncs.supported) in line for line in lines[1:])
+    assert all(" = ".join(core.supported) in line for line in lines[1:])
     assert all(line.endswith("ok") for line in lines[1:])
     assert len(captured.err.splitlines()) == 100
 
@@ -103,8 +106,8 @@ def test_one_instruction_set(quick, capsys):
 def test_exhaustive_goes_over_every_pattern(quick, capsys, monkeypatch):
     """Looked at here are its ends, and some blocks."""
     parts = []
-    real = _check._patterns
-    few = 3 * _check.BLOCK + 5
+    real = checks._patterns
+    few = 3 * checks.BLOCK + 5
 
     def ends(dtype, size, step=1):
         inputs = real(dtype, size, step)
@@ -114,9 +117,9 @@ def test_exhaustive_goes_over_every_pattern(quick, capsys, monkeypatch):
         kind = f"u{dtype.itemsize}"
         assert np.array_equal(first.view(kind), [0, 1, 2])
         assert np.array_equal(last.view(kind), np.arange(-3, 0).astype(kind))
-        return _check.Inputs(few, lambda start, stop: inputs.part(start, min(stop, few)))
+        return checks.Inputs(few, lambda start, stop: inputs.part(start, min(stop, few)))
 
-    monkeypatch.setattr(_check, "_patterns", ends)
+    monkeypatch.setattr(checks, "_patterns", ends)
     rows = check(capsys, "--exhaustive", "--operation", "relu")
     assert ("float32", 1 << 32) in parts
     assert {row["inputs"] for row in rows if row["dtype"] == "float32"} == {few}
@@ -202,19 +205,19 @@ def test_is_monotone_from_block_to_block(monkeypatch):
     """The last of a block is compared with the first of the next."""
     dtype = np.dtype(np.float32)
     x = np.arange(4, dtype=dtype)
-    inputs = _check.Inputs(4, lambda start, stop: x[start:stop])
+    inputs = checks.Inputs(4, lambda start, stop: x[start:stop])
     compute = {"a": lambda values: np.where(values["x"] < 2, 0.5, 0.25).astype(dtype)}
-    case = _check.Case(OPERATIONS[2], dtype, False, inputs, compute, bound=9e9)
-    monkeypatch.setattr(_check, "BLOCK", 2)
-    (tally,), complete = _check._run(case, 1, lambda done: None)
+    case = checks.Case(OPERATIONS[2], dtype, False, inputs, compute, bound=9e9)
+    monkeypatch.setattr(checks, "BLOCK", 2)
+    (tally,), complete = checks._run(case, 1, lambda done: None)
     assert complete
     assert tally.faults["not monotone"].values == {"x": 1}
     assert tally.inputs == 4
 
 
-@pytest.mark.skipif(len(_ufuncs.supported) == 1, reason="one instruction set only")
+@pytest.mark.skipif(len(core.supported) == 1, reason="one instruction set only")
 def test_finds_different_bits(quick, capsys, monkeypatch):
-    *_, last = _ufuncs.supported
+    *_, last = core.supported
     broken_table(monkeypatch, "relu_backward", one_ulp_up, [last])
     rows = check(capsys, "--operation", "relu_backward", status=1)
     for row in rows:
@@ -232,9 +235,9 @@ def one_ulp_up(y, grad, x):
 def test_which_of_two_nan_goes_on_is_open():
     nans = np.array([0x7FC00000, 0x7FC00001, 0x7FC00001, 0x3F800000], np.uint32).view(np.float32)
     one, others = np.ones(4, np.float32), nans[[1, 0, 1, 3]]
-    assert not _check._different(nans, others, {"grad": nans, "x": nans})[:3].any()
-    assert _check._different(nans, others, {"grad": nans, "x": one})[:2].all()
-    assert _check._different(nans, others, {"x": nans})[:2].all()
+    assert not checks._different(nans, others, {"grad": nans, "x": nans})[:3].any()
+    assert checks._different(nans, others, {"grad": nans, "x": one})[:2].all()
+    assert checks._different(nans, others, {"x": nans})[:2].all()
 
 
 def test_an_exception_is_not_swallowed(quick, monkeypatch):
@@ -247,7 +250,7 @@ def test_an_exception_is_not_swallowed(quick, monkeypatch):
 
 
 def test_ctrl_c_gives_a_partial_table(quick, capsys, monkeypatch):
-    real, calls = _check.wait, []
+    real, calls = checks.wait, []
 
     def interrupted(futures, timeout):
         calls.append(1)
@@ -255,10 +258,10 @@ def test_ctrl_c_gives_a_partial_table(quick, capsys, monkeypatch):
             raise KeyboardInterrupt
         return real(futures)
 
-    monkeypatch.setattr(_check, "wait", interrupted)
+    monkeypatch.setattr(checks, "wait", interrupted)
     rows = check(capsys, "--operation", "leaky_relu", status=130)
     assert [row["complete"] for row in rows] == [
-        complete for complete in (True, False) for _ in _ufuncs.supported
+        complete for complete in (True, False) for _ in core.supported
     ]
     calls.clear()
     assert command.main(["check", "--operation", "leaky_relu"]) == 130
@@ -269,8 +272,8 @@ def test_ctrl_c_gives_a_partial_table(quick, capsys, monkeypatch):
 
 
 def test_every_operation_has_bounds():
-    assert list(_check.BOUNDS) == NAMES
-    for name, (narrow, narrow_sampled, wide) in _check.BOUNDS.items():
+    assert list(checks.BOUNDS) == NAMES
+    for name, (narrow, narrow_sampled, wide) in checks.BOUNDS.items():
         bounds = BY_NAME[name].bounds
         assert narrow <= 0.5
         assert narrow_sampled <= bounds["float16"]
@@ -285,7 +288,7 @@ def test_float64_is_measured_as_in_the_tests(name):
     row = BY_NAME[name]
     operands = [operand[::7] for operand in samples(row, "float64")]
     result = make_ufuncs("baseline")[name](*operands)
-    mine = _check.ExactInMpmath(name, dict(zip(row.operands, operands, strict=True)))
+    mine = checks.ExactInMpmath(name, dict(zip(row.operands, operands, strict=True)))
     wanted = exact(row, operands).error(result)
     np.testing.assert_allclose(mine.error(result), wanted, atol=1e-12)
     assert mine.misrounded(result) <= (wanted > 0.5 - 1e-12).sum()
@@ -293,20 +296,20 @@ def test_float64_is_measured_as_in_the_tests(name):
 
 @pytest.mark.parametrize("wide", [np.longdouble, None])
 def test_without_mpmath(quick, capsys, monkeypatch, wide):
-    if wide is not None and _reference.wider(np.dtype(np.float64)) is None:
+    if wide is not None and reference.wider(np.dtype(np.float64)) is None:
         pytest.skip("nothing wider than float64")
     monkeypatch.setitem(sys.modules, "mpmath", None)
-    _check._mpmath.cache_clear()
+    checks._mpmath.cache_clear()
     if wide is None:
-        real = _reference.wider
+        real = reference.wider
         monkeypatch.setattr(
-            _reference, "wider", lambda dtype: None if dtype == np.float64 else real(dtype)
+            reference, "wider", lambda dtype: None if dtype == np.float64 else real(dtype)
         )
     try:
         rows = check(capsys, "--operation", "sigmoid")
         command.main(["check", "--operation", "sigmoid"])
     finally:
-        _check._mpmath.cache_clear()
+        checks._mpmath.cache_clear()
     errors = [row["error"] for row in rows if row["dtype"] == "float64"]
     assert all((error is None) == (wide is None) for error in errors)
     assert ("skipped" in capsys.readouterr().out) == (wide is None)
@@ -321,15 +324,15 @@ def test_without_ml_dtypes(quick, capsys, monkeypatch):
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_random_operands_are_finite_and_of_all_magnitudes(dtype):
     dtype = _reference_dtype(dtype)
-    values = _check._random(dtype, 1 << 12, (1, 2))
+    values = checks._random(dtype, 1 << 12, (1, 2))
     assert values.dtype == dtype
-    info = _reference.float_info(dtype)
+    info = reference.float_info(dtype)
     sizes = np.abs(values.astype(np.float64))
     assert np.isfinite(sizes).all()
     assert sizes.max() > float(info.max) / 4
     assert (sizes < float(info.smallest_normal)).any()
-    assert np.array_equal(values, _check._random(dtype, 1 << 12, (1, 2)))
-    assert not np.array_equal(values, _check._random(dtype, 1 << 12, (1, 3)))
+    assert np.array_equal(values, checks._random(dtype, 1 << 12, (1, 2)))
+    assert not np.array_equal(values, checks._random(dtype, 1 << 12, (1, 3)))
 
 
 def _reference_dtype(name):
@@ -343,11 +346,11 @@ def test_bfloat16_is_rounded_once():
     # The cast of ml_dtypes makes 1 of the first.
     values = np.array([1 + 2**-8 + 2**-40, 1 + 2**-8, 1 + 3 * 2**-8, 2.0**-134, 3 * 2.0**-134])
     wanted = np.array([1 + 2**-7, 1, 1 + 2**-6, 0, 2.0**-132])
-    rounded = _reference.rounded(values, dtype)
+    rounded = reference.rounded(values, dtype)
     assert rounded.dtype == dtype
     np.testing.assert_array_equal(rounded.astype(np.float64), wanted)
     np.testing.assert_array_equal(
-        _reference.ulp_error(rounded, values), [0.5 - 2**-33, 0.5, 0.5, 0.5, 0.5]
+        reference.ulp_error(rounded, values), [0.5 - 2**-33, 0.5, 0.5, 0.5, 0.5]
     )
 
 
@@ -366,7 +369,7 @@ class Peer:
         x = operands.get("x")
         if operation != "sigmoid" or x.dtype != np.float32:
             return None
-        return lambda: (_reference.EXACT["sigmoid"](x.astype(np.float64)) / 2).astype(x.dtype)
+        return lambda: (reference.EXACT["sigmoid"](x.astype(np.float64)) / 2).astype(x.dtype)
 
     def threads(self, n):
         self.used.append(n)
@@ -376,7 +379,7 @@ class Peer:
 def test_peers(quick, capsys, monkeypatch):
     """Their errors are told, and change nothing else."""
     peer = Peer()
-    monkeypatch.setattr(_peers, "installed", lambda: [peer])
+    monkeypatch.setattr(packages, "installed", lambda: [peer])
     rows = check(capsys, "--peers")
     assert {row["by"] for row in rows} == {"fastact", "Half 1.0"}
     halves = [row for row in rows if row["by"] != "fastact"]
@@ -391,14 +394,14 @@ def test_peers(quick, capsys, monkeypatch):
 
 
 def test_no_peers(quick, capsys, monkeypatch):
-    monkeypatch.setattr(_peers, "installed", list)
+    monkeypatch.setattr(packages, "installed", list)
     rows = check(capsys, "--peers", "--operation", "sigmoid")
     assert {row["by"] for row in rows} == {"fastact"}
 
 
 def test_numpy_is_a_peer(quick, capsys, monkeypatch):
-    peers = [_peers._PEERS[0]()]
-    monkeypatch.setattr(_peers, "installed", lambda: peers)
+    peers = [packages._PEERS[0]()]
+    monkeypatch.setattr(packages, "installed", lambda: peers)
     rows = check(capsys, "--peers", "--operation", "sigmoid")
     rows = [row for row in rows if row["dtype"] == "float32"]
     assert all(row["error"] < 1 for row in rows if row["by"] == "fastact")

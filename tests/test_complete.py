@@ -12,7 +12,11 @@ import pytest
 import reference
 
 import fastact
-from fastact import _bench_peers, _check, _operations, _reference, _ufuncs, layers
+from fastact import layers
+from fastact._command import bench_peers, check
+from fastact._command import reference as command_reference
+from fastact._core import operations
+from fastact._core import ufuncs as core
 
 UFUNCS = [name for name, value in vars(fastact).items() if isinstance(value, np.ufunc)]
 FORWARD = [name for name in UFUNCS if "_backward" not in name]
@@ -32,7 +36,7 @@ def test_public_names_have_docstrings_and_stubs(name):
 
 def test_reference_has_no_row_too_many():
     extra = set(reference.BY_NAME) - set(UFUNCS)
-    assert not extra, f"tests/reference.py has rows for {extra}, fastact/_operations.py has not"
+    assert not extra, f"tests/reference.py has rows for {extra} that OPERATIONS lacks"
 
 
 @by_name
@@ -47,43 +51,44 @@ def test_has_a_reference(name):
 
 @by_name
 def test_has_an_operation(name):
-    operations = {operation.name: operation for operation in _operations.OPERATIONS}
-    assert name in operations, f"fastact/_operations.py lacks a row for {name}"
+    known = {operation.name: operation for operation in operations.OPERATIONS}
+    assert name in known, f"fastact/_core/operations.py lacks a row for {name}"
     if row := reference.BY_NAME.get(name):
-        operands = operations[name].operands
+        operands = known[name].operands
         assert len(operands) == len(row.operands), f"{name}: operands in tests/reference.py differ"
 
 
 @by_name
 @pytest.mark.parametrize(
-    ("module", "table"), [(_reference, "EXACT"), (_reference, "NUMPY"), (_check, "BOUNDS")]
+    ("module", "table"),
+    [(command_reference, "EXACT"), (command_reference, "NUMPY"), (check, "BOUNDS")],
 )
 def test_has_its_place_in_the_tables_of_the_command(name, module, table):
     assert name in getattr(module, table), f"{table} in {module.__file__} lacks {name}"
 
 
-@pytest.mark.parametrize("row", sorted(_ufuncs.kernel_table("baseline")))
+@pytest.mark.parametrize("row", sorted(core.kernel_table("baseline")))
 def test_kernel_row_is_used(row):
     stem = re.sub(r"_(narrow|(shared_)?(f|bf|i|u)\d+|\d)$", "", row)
     others = {"load", "store", "every_second", "transpose", "stream"}
     others |= {"add_to_rows", "sum_rows", "descend", "descend_with_momentum", "squared_error"}
-    assert stem in others | set(UFUNCS), f"fastact/_operations.py lacks {stem}, of kernel {row}"
+    assert stem in others | set(UFUNCS), f"OPERATIONS lacks {stem}, of kernel {row}"
 
 
 @by_name
 @pytest.mark.parametrize("kind", ["f32", "f64"])
 def test_has_kernels(isa, name, kind):
-    table = _ufuncs.kernel_table(isa)
-    assert f"{name}_{kind}" in table, f"_kernels/kernels.pxi lacks a row {name}_{kind}"
-    operation = next(row for row in _operations.OPERATIONS if row.name == name)
+    table = core.kernel_table(isa)
+    assert f"{name}_{kind}" in table, f"_core/kernels/kernels.pxi lacks a row {name}_{kind}"
+    operation = next(row for row in operations.OPERATIONS if row.name == name)
     if operation.default is not None:
         assert f"{name}_shared_{kind}" in table, (
-            f"_kernels/kernels.pxi lacks a row {name}_shared_{kind}"
+            f"_core/kernels/kernels.pxi lacks a row {name}_shared_{kind}"
         )
 
 
 def test_kernel_tables_are_alike():
-    tables = {isa: set(_ufuncs.kernel_table(isa)) for isa in _ufuncs.supported}
+    tables = {isa: set(core.kernel_table(isa)) for isa in core.supported}
     assert all(table == tables["baseline"] for table in tables.values()), tables
 
 
@@ -152,7 +157,7 @@ BENCHMARKS_OF_TARGETS = {
 }
 
 
-@pytest.mark.parametrize("work", sorted({row.work for row in _bench_peers.ROWS}))
+@pytest.mark.parametrize("work", sorted({row.work for row in bench_peers.ROWS}))
 def test_target_has_a_benchmark(benchmarked, work):
     assert work in BENCHMARKS_OF_TARGETS, f"asv_bench/benchmarks/ratios.py lacks {work}"
     assert f"ratios.{BENCHMARKS_OF_TARGETS[work]}" in benchmarked

@@ -5,10 +5,10 @@ import weakref
 
 import numpy as np
 import pytest
-from fastact._networks import Dense, Descent, Pool, SquaredError, alike
+from fastact._core.dense import Dense, Descent, Pool, SquaredError, alike
 
 import fastact
-from fastact import _ufuncs
+from fastact._core import ufuncs as core
 
 # Names of both ufuncs, their last operand, and whether backward goes by the input.
 PASSES = {
@@ -58,7 +58,7 @@ def operands(shape, dtype, inputs=3):
 @every_shape
 @every_pass
 def test_bits_are_those_of_the_ufuncs(isa, ufuncs, names, shape, dtype):
-    layer = dense(ufuncs, _ufuncs.kernel_table(isa), names, dtype, 3, shape[1])
+    layer = dense(ufuncs, core.kernel_table(isa), names, dtype, 3, shape[1])
     x, grad = operands(shape, dtype)
     function, gradient, operand, keeps_input = names
     last = () if operand is None else (operand,)
@@ -203,7 +203,7 @@ def test_a_step_of_descent(isa, dtype, momentum, size):
     rng = np.random.default_rng(3)
     parameter = rng.normal(size=size).astype(dtype)
     gradient = rng.normal(size=size).astype(dtype)
-    descent = Descent([parameter], [gradient], momentum > 0, _ufuncs.kernel_table(isa))
+    descent = Descent([parameter], [gradient], momentum > 0, core.kernel_table(isa))
     wanted, velocity = parameter.copy(), np.zeros_like(parameter)
     rate, kept = parameter.dtype.type(0.1), parameter.dtype.type(momentum)
     for _ in range(3):
@@ -217,7 +217,7 @@ def test_a_step_of_descent(isa, dtype, momentum, size):
 def test_a_velocity_does_not_stay_subnormal(isa, dtype):
     parameter, gradient = np.zeros((2, 40), dtype)
     gradient[...] = np.finfo(dtype).tiny * 3
-    descent = Descent([parameter], [gradient], True, _ufuncs.kernel_table(isa))
+    descent = Descent([parameter], [gradient], True, core.kernel_table(isa))
     descent.step(1, 0.9)
     gradient[...] = 0
     for _ in range(30):
@@ -231,12 +231,12 @@ def test_squared_error(isa, dtype, size):
     rng = np.random.default_rng(4)
     prediction, target = (rng.normal(size=size).astype(dtype) for _ in range(2))
     gradient = np.empty_like(prediction)
-    loss = SquaredError(_ufuncs.kernel_table(isa))(prediction, target, gradient)
+    loss = SquaredError(core.kernel_table(isa))(prediction, target, gradient)
     difference = prediction - target
     wide = difference.astype("float64")
     assert loss == pytest.approx((wide * wide).mean(), rel=1e-14)
     assert np.array_equal(gradient, difference * prediction.dtype.type(2 / size))
-    baseline = SquaredError(_ufuncs.kernel_table("baseline"))
+    baseline = SquaredError(core.kernel_table("baseline"))
     assert baseline(prediction, target, np.empty_like(prediction)) == loss
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fastact
-from fastact import _memory
+from fastact._core import memory
 
 MIB = 1 << 20
 LARGE = np.linspace(-9, 9, MIB, dtype=np.float32)  # a result of 4 MiB: the least that is kept
@@ -146,4 +146,4 @@ def test_environment_with_a_mistake():
 
 
 def test_large_is_what_the_docstring_says():
-    assert "4 MiB" in _memory.set_buffer_limit.__doc__
+    assert "4 MiB" in memory.set_buffer_limit.__doc__

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from fastact import _engine, _targets, _ufuncs
+from fastact._core import engine, targets
+from fastact._core import ufuncs as core
 
 
 def run(code, folder, **environment):
@@ -31,20 +32,20 @@ def output(code, folder, **environment):
 
 CHOSEN = """
 import sys, fastact
-from fastact import _ufuncs
-prefix = "fastact._kernels."
-print(_ufuncs.isa, *sorted(m.removeprefix(prefix) for m in sys.modules if m.startswith(prefix)))
+from fastact._core import ufuncs as core
+prefix = "fastact._core.kernels."
+print(core.isa, *sorted(m.removeprefix(prefix) for m in sys.modules if m.startswith(prefix)))
 """
 
 
-@pytest.mark.parametrize("name", _ufuncs.supported)
+@pytest.mark.parametrize("name", core.supported)
 def test_forced_choice_imports_that_module_only(name, tmp_path):
     assert output(CHOSEN, tmp_path, FASTACT_ISA=name) == [name, name]
 
 
 @pytest.mark.parametrize("environment", [{}, {"FASTACT_ISA": ""}], ids=["unset", "empty"])
 def test_best_choice_by_default(environment, tmp_path):
-    best = _ufuncs.supported[0]
+    best = core.supported[0]
     assert output(CHOSEN, tmp_path, **environment) == [best, best]
 
 
@@ -55,39 +56,39 @@ def test_unknown_choice_is_an_import_error_with_the_choices(name, tmp_path):
     last = done.stderr.splitlines()[-1]
     assert last.startswith("ImportError")
     assert repr(name) in last
-    assert all(choice in last for choice in _ufuncs.supported)
+    assert all(choice in last for choice in core.supported)
 
 
 def test_baseline_is_always_supported_and_last():
-    assert _targets.supported(frozenset())[-1] == "baseline"
-    assert _ufuncs.supported[-1] == "baseline"
+    assert targets.supported(frozenset())[-1] == "baseline"
+    assert core.supported[-1] == "baseline"
 
 
-@pytest.mark.parametrize("target", _targets.TARGETS, ids=[t.name for t in _targets.TARGETS])
+@pytest.mark.parametrize("target", targets.TARGETS, ids=[t.name for t in targets.TARGETS])
 def test_supported_wants_every_feature(target):
-    assert target.name in _targets.supported(frozenset(target.features) | {"more"})
+    assert target.name in targets.supported(frozenset(target.features) | {"more"})
     for feature in target.features:
-        assert target.name not in _targets.supported(frozenset(target.features) - {feature})
+        assert target.name not in targets.supported(frozenset(target.features) - {feature})
 
 
 def test_choose():
     names = ("fast", "slow")
-    assert _targets.choose(names) == "fast"
-    assert _targets.choose(names, "") == "fast"
-    assert _targets.choose(names, "slow") == "slow"
+    assert targets.choose(names) == "fast"
+    assert targets.choose(names, "") == "fast"
+    assert targets.choose(names, "slow") == "slow"
     with pytest.raises(
         ImportError, match="'other' is no instruction set; choose one of: fast, slow"
     ):
-        _targets.choose(names, "other")
+        targets.choose(names, "other")
 
 
-@pytest.mark.skipif(len(_targets.TARGETS) == 1, reason="one instruction set only")
+@pytest.mark.skipif(len(targets.TARGETS) == 1, reason="one instruction set only")
 def test_choice_that_the_processor_lacks():
-    best = _targets.TARGETS[0].name
+    best = targets.TARGETS[0].name
     with pytest.raises(
         ImportError, match=r"not supported by this processor; choose one of: baseline$"
     ):
-        _targets.choose(_targets.supported(frozenset()), best)
+        targets.choose(targets.supported(frozenset()), best)
 
 
 # ------------------------------------------------------------------- threads
@@ -100,49 +101,49 @@ def test_garbage_number_of_threads_is_an_import_error(value, tmp_path):
     assert "ImportError: FASTACT_NUM_THREADS=" in done.stderr.splitlines()[-1]
 
 
-COUNT = "from fastact import _engine; print(_engine.get_num_threads())"
+COUNT = "from fastact._core import engine; print(engine.get_num_threads())"
 
 
 def test_number_of_threads_is_a_limit(tmp_path):
     assert output(COUNT, tmp_path, FASTACT_NUM_THREADS="1", OMP_NUM_THREADS="3") == ["1"]
-    allowed = "3" if _engine.openmp else "1"
+    allowed = "3" if engine.openmp else "1"
     for limit in "3", "99999999999999999999":
         assert output(COUNT, tmp_path, FASTACT_NUM_THREADS=limit, OMP_NUM_THREADS="3") == [allowed]
     assert output(COUNT, tmp_path, FASTACT_NUM_THREADS="4", OMP_NUM_THREADS="1") == ["1"]
 
 
 def test_set_num_threads():
-    first = _engine.set_num_threads(1)
+    first = engine.set_num_threads(1)
     try:
-        assert _engine.get_num_threads() == 1
-        assert _engine.set_num_threads(2) == 1
+        assert engine.get_num_threads() == 1
+        assert engine.set_num_threads(2) == 1
         for bad in 0, -1:
             with pytest.raises(ValueError, match=f"{bad} given"):
-                _engine.set_num_threads(bad)
+                engine.set_num_threads(bad)
         for bad in 1.5, "2", None:
             with pytest.raises(TypeError):
-                _engine.set_num_threads(bad)
-        assert _engine.set_num_threads(1) == 2
+                engine.set_num_threads(bad)
+        assert engine.set_num_threads(1) == 2
     finally:
-        _engine.set_num_threads(first)
+        engine.set_num_threads(first)
 
 
 def test_threads_of_a_block_are_put_back():
-    first = _engine.set_num_threads(2)
+    first = engine.set_num_threads(2)
     try:
-        with contextlib.suppress(KeyError), _engine.num_threads(1):
-            assert _engine.get_num_threads() == 1
+        with contextlib.suppress(KeyError), engine.num_threads(1):
+            assert engine.get_num_threads() == 1
             raise KeyError
-        assert _engine.set_num_threads(2) == 2
+        assert engine.set_num_threads(2) == 2
     finally:
-        _engine.set_num_threads(first)
+        engine.set_num_threads(first)
 
 
 FORK = """
 import os, signal, warnings
 import numpy as np
 import fastact
-from fastact import _engine
+from fastact._core import engine
 
 # Python 3.12 sees the threads of OpenMP and warns: what is tested is that they do no harm.
 warnings.filterwarnings("ignore", r".*fork\\(\\) may lead to deadlocks", DeprecationWarning)
@@ -152,18 +153,18 @@ for _ in range(3):
     child = os.fork()
     if child == 0:
         signal.alarm(30)
-        right = fastact.sigmoid(x).tobytes() == expected and _engine.get_num_threads() == 1
+        right = fastact.sigmoid(x).tobytes() == expected and engine.get_num_threads() == 1
         os._exit(0 if right else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     # The parent goes on with all of its threads.
     assert fastact.sigmoid(x).tobytes() == expected
-print(_engine.get_num_threads())
+print(engine.get_num_threads())
 """
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
 def test_a_forked_child_computes(tmp_path):
-    allowed = "2" if _engine.openmp else "1"
+    allowed = "2" if engine.openmp else "1"
     assert output(FORK, tmp_path, OMP_NUM_THREADS="2", FASTACT_NUM_THREADS="2") == [allowed]
 
 

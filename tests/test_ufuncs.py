@@ -27,7 +27,7 @@ from reference import (
 )
 
 import fastact
-from fastact import _ufuncs
+from fastact._core import ufuncs as core
 
 CASES = [pytest.param(row, dtype, id=f"{row.name}-{dtype}") for row in ROWS for dtype in row.dtypes]
 FLOAT_CASES = [
@@ -303,11 +303,11 @@ def patterns(row, dtype):
     return operands
 
 
-@pytest.mark.skipif(len(_ufuncs.supported) == 1, reason="one instruction set only")
+@pytest.mark.skipif(len(core.supported) == 1, reason="one instruction set only")
 @by_float_case
 def test_instruction_sets_agree_in_every_bit(row, dtype):
     operands = patterns(row, dtype)
-    first, *others = (make_ufuncs(isa)[row.name](*operands) for isa in _ufuncs.supported)
+    first, *others = (make_ufuncs(isa)[row.name](*operands) for isa in core.supported)
     for other in others:
         assert_same_bits(other, first, *operands)
 

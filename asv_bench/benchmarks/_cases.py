@@ -21,7 +21,12 @@ from timeit import Timer
 import numpy as np
 
 import fastact
-from fastact import _engine, layers
+from fastact import layers
+
+try:
+    from fastact._core import engine
+except ImportError:  # before the house had rooms
+    from fastact import _engine as engine
 
 try:
     import ml_dtypes
@@ -32,7 +37,7 @@ except ImportError:
 
 SOURCE = Path(__file__).parents[2] / "fastact"
 
-OPERATIONS = runpy.run_path(str(SOURCE / "_operations.py"))["OPERATIONS"]
+OPERATIONS = runpy.run_path(str(SOURCE / "_core" / "operations.py"))["OPERATIONS"]
 OPERANDS = {operation.name: operation.operands for operation in OPERATIONS}
 UFUNCS = list(OPERANDS)
 DTYPES = ["float32", "float64", "float16", "bfloat16"]
@@ -229,7 +234,7 @@ def use_threads(n):
     serially there. See `NEW_PROCESS`.
     """
     # The first commits have only the other one.
-    limit = getattr(_engine, "set_num_threads", None) or _engine.limit_threads
+    limit = getattr(engine, "set_num_threads", None) or engine.limit_threads
     limit(processors() if n == "all" else n)
 
 

@@ -2,7 +2,7 @@
 
 What is held against what
 -------------------------
-float16, bfloat16 and float32 are held against `fastact._reference.EXACT`, evaluated in
+float16, bfloat16 and float32 are held against `fastact._command.reference.EXACT`, evaluated in
 float64 by NumPy: another formula, another exponential, and no code in common with the
 kernels. Its own relative error is about 1e-15 where half an ULP of float32 is 2**-24 or
 3e-8 of the value at least: some 1e-8 ULP. So the greatest errors are right in all digits
@@ -35,13 +35,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastact import _reference, _ufuncs
-from fastact._console import finite, machine, progress, table, ulp
-from fastact._engine import get_num_threads
-from fastact._operations import OPERATIONS, Operation
+from fastact._command import reference
+from fastact._command.console import finite, machine, progress, table, ulp
+from fastact._core import ufuncs
+from fastact._core.engine import get_num_threads
+from fastact._core.operations import OPERATIONS, Operation
 
 if TYPE_CHECKING:
-    from fastact import _peers
+    from fastact._command import peers as packages
 
 Array = NDArray[Any]
 Values = dict[str, Any]
@@ -162,7 +163,7 @@ def _random(dtype: np.dtype[Any], count: int, seed: tuple[int, ...]) -> Array:
 
     One in eight is near the largest, and one in eight is near the smallest or subnormal.
     """
-    info = _reference.float_info(dtype)
+    info = reference.float_info(dtype)
     kind = np.dtype(f"u{dtype.itemsize}")
     rng = np.random.Generator(np.random.SFC64(seed))
     bits = rng.integers(0, np.iinfo(kind).max, count, kind, endpoint=True)
@@ -178,8 +179,8 @@ def _random(dtype: np.dtype[Any], count: int, seed: tuple[int, ...]) -> Array:
 
 def _cases(options: argparse.Namespace) -> Iterator[Case]:
     """List what is to be checked."""
-    isas = [name for name in _ufuncs.supported if options.isa in (None, name)]
-    tables = {isa: _ufuncs.make_ufuncs(isa) for isa in isas}
+    isas = [name for name in ufuncs.supported if options.isa in (None, name)]
+    tables = {isa: ufuncs.make_ufuncs(isa) for isa in isas}
     for dtype in _dtypes(tables[isas[0]]):
         for operation in _chosen(options):
             computes = {isa: _call(tables[isa][operation.name]) for isa in isas}
@@ -242,9 +243,9 @@ def _patterns(dtype: np.dtype[Any], size: int, step: int = 1) -> Inputs:
 
 @functools.cache
 def _sample(dtype: np.dtype[Any], count: int, hard: int) -> Array:
-    """Make `_reference.sample` with NaN and infinities, and about `hard` hard inputs."""
+    """Make `reference.sample` with NaN and infinities, and about `hard` hard inputs."""
     special = np.array([np.nan, -np.nan, np.inf, -np.inf, 0.0, -0.0], dtype)
-    return np.concatenate([special, _hard(dtype, hard), _reference.sample(dtype, count)])
+    return np.concatenate([special, _hard(dtype, hard), reference.sample(dtype, count)])
 
 
 def _hard(dtype: np.dtype[Any], count: int) -> Array:
@@ -296,11 +297,11 @@ class Exact:
 
     def __init__(self, values: Array, dtype: np.dtype[Any]) -> None:
         self._values = values
-        self._rounded = _reference.rounded(values, dtype)
+        self._rounded = reference.rounded(values, dtype)
 
     def error(self, result: Array) -> NDArray[np.float64]:
         """Measure the errors in ULP; infinite for a wrong sign, be it that of a zero."""
-        error = _reference.ulp_error(result, self._values)
+        error = reference.ulp_error(result, self._values)
         wrong = np.signbit(result) != np.signbit(self._values)
         if wrong.any():
             error = np.where(wrong & ~np.isnan(result), np.inf, error)
@@ -323,7 +324,7 @@ class ExactInMpmath:
         operands = (np.atleast_1d(np.asarray(v, np.float64)) for v in values.values())
         wide = [np.array([context.mpf(v) for v in o.tolist()], object) for o in operands]
         rounded, rest, units = [], [], []
-        for value in map(context.mpf, _reference.EXACT[operation](*wide)):
+        for value in map(context.mpf, reference.EXACT[operation](*wide)):
             if not context.isfinite(value):
                 rounded.append(float(value))
                 rest.append(0.0)
@@ -375,7 +376,7 @@ def _exact(case: Case, values: Values) -> Exact | ExactInMpmath | None:
     """Compute the exact results of a block; None where nothing is wider."""
     if case.dtype == np.float64 and _mpmath() is not None:
         return ExactInMpmath(case.operation.name, values)
-    exact = _reference.exact(case.operation.name, values, case.dtype)
+    exact = reference.exact(case.operation.name, values, case.dtype)
     return None if exact is None else Exact(exact, case.dtype)
 
 
@@ -563,7 +564,7 @@ def _run(case: Case, workers: int, advance: Callable[[int], None]) -> tuple[list
 # ------------------------------------------------------------------------ peers
 
 
-def _peer_cases(options: argparse.Namespace, peers: "list[_peers.Peer]") -> Iterator[Case]:
+def _peer_cases(options: argparse.Namespace, peers: "list[packages.Peer]") -> Iterator[Case]:
     """List the cases of sigmoid and its backward pass that a peer has, beside ours.
 
     Over all inputs, and again where the result of sigmoid is a normal number: most peers
@@ -577,7 +578,7 @@ def _peer_cases(options: argparse.Namespace, peers: "list[_peers.Peer]") -> Iter
             inputs = _inputs(dtype, exhaustive, sampled=False)
             case = Case(operation, dtype, False, inputs, {})
             values = case.values(0)
-            case.computes["fastact"] = _call(_ufuncs.ufuncs[operation.name])
+            case.computes["fastact"] = _call(ufuncs.ufuncs[operation.name])
             for peer in peers:
                 out = np.empty_like(next(iter(values.values())))
                 if peer.prepare(operation.name, values, out) is not None:
@@ -587,7 +588,7 @@ def _peer_cases(options: argparse.Namespace, peers: "list[_peers.Peer]") -> Iter
                 yield replace(case, limit=-float(np.log(np.finfo(dtype).smallest_normal)))
 
 
-def _call_peer(peer: "_peers.Peer", operation: Operation) -> Compute:
+def _call_peer(peer: "packages.Peer", operation: Operation) -> Compute:
     def compute(values: Values) -> Array:
         # Prepared anew for every block: some peers copy the operands.
         out = np.empty_like(next(iter(values.values())))
@@ -610,9 +611,9 @@ def run(options: argparse.Namespace) -> int:
         0, or 1 if a bound is broken or there is a fault, or 130 if interrupted before.
     """
     if options.peers:
-        from fastact import _peers
+        from fastact._command import peers as packages
 
-        peers = _peers.installed()
+        peers = packages.installed()
         with contextlib.ExitStack() as stack:
             # Not all of them can be called from several threads.
             for peer in peers:

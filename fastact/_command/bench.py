@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from fastact import _reference
-from fastact._console import finite, machine, progress, table, ulp
-from fastact._engine import set_num_threads
-from fastact._operations import OPERATIONS, Operation
-from fastact._timing import race
-from fastact._ufuncs import ufuncs
+from fastact._command import reference
+from fastact._command.console import finite, machine, progress, table, ulp
+from fastact._command.timing import race
+from fastact._core.engine import set_num_threads
+from fastact._core.operations import OPERATIONS, Operation
+from fastact._core.ufuncs import ufuncs
 
 DTYPES = ("float16", "float32", "float64")
 SMALL = 16
@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _run_epoch(options: argparse.Namespace) -> int:
-    from fastact._bench_epoch import measure, report
+    from fastact._command.bench_epoch import measure, report
 
     results = measure()
     print(_json(results) if options.json else report(results))
@@ -57,9 +57,9 @@ def _run_epoch(options: argparse.Namespace) -> int:
 
 def _run_peers(options: argparse.Namespace) -> int:
     # Only here: they import all that is installed.
-    from fastact._bench_peers import measure, report
-    from fastact._bench_plot import draw
-    from fastact._peers import installed
+    from fastact._command.bench_peers import measure, report
+    from fastact._command.bench_plot import draw
+    from fastact._command.peers import installed
 
     peers = installed()
     with np.errstate(all="ignore"):
@@ -89,21 +89,21 @@ def _measure_all(size: int) -> list[dict[str, Any]]:
 def _measure(operation: Operation, dtype_name: str, size: int) -> dict[str, Any]:
     """Measure time per element and greatest error of an operation, here and in NumPy."""
     dtype = np.dtype(dtype_name)
-    calls = ufuncs[operation.name], _reference.NUMPY[operation.name]
+    calls = ufuncs[operation.name], reference.NUMPY[operation.name]
 
     x = np.random.default_rng(2).normal(0, 4, size).astype(dtype)
-    values = _reference.operands(operation, x)
+    values = reference.operands(operation, x)
     out = np.empty_like(x)
     ours, theirs = (1e9 / size * t for t in race([_timer(c, values, out) for c in calls]))
 
-    x = _reference.sample(dtype, ERROR_INPUTS)
-    values = _reference.operands(operation, x)
-    exact = _reference.exact(operation.name, values, dtype)
+    x = reference.sample(dtype, ERROR_INPUTS)
+    values = reference.operands(operation, x)
+    exact = reference.exact(operation.name, values, dtype)
     out = np.empty_like(x)
     errors: list[float | None] = []
     for call in calls:
         call(*values.values(), out=out)
-        errors.append(None if exact is None else float(_reference.ulp_error(out, exact).max()))
+        errors.append(None if exact is None else float(reference.ulp_error(out, exact).max()))
     return {
         "operation": operation.name,
         "dtype": dtype_name,

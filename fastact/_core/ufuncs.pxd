@@ -1,6 +1,6 @@
 """What the ufuncs offer to the modules above them."""
 
-from fastact._engine cimport Kernel
+from fastact._core.engine cimport Kernel
 
 cdef enum:
     # Elements from which the GIL is let go: giving it up and taking it back costs 40 ns,

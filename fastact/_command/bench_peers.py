@@ -22,13 +22,13 @@ from typing import Any
 import numpy as np
 
 import fastact
-from fastact import _reference
-from fastact._console import machine, progress, table, ulp
-from fastact._engine import get_num_threads, set_num_threads
-from fastact._operations import OPERATIONS, Operation
-from fastact._peers import Array, Peer, Work
-from fastact._timing import race
-from fastact._ufuncs import ufuncs
+from fastact._command import reference
+from fastact._command.console import machine, progress, table, ulp
+from fastact._command.peers import Array, Peer, Work
+from fastact._command.timing import race
+from fastact._core.engine import get_num_threads, set_num_threads
+from fastact._core.operations import OPERATIONS, Operation
+from fastact._core.ufuncs import ufuncs
 
 SMALL = 16
 MEDIUM = 1 << 10
@@ -261,7 +261,7 @@ def _values(operation: Operation, dtype: np.dtype[Any], denormal: bool) -> dict[
     x = rng.normal(0, 4, VALUES).astype(dtype)
     if denormal:
         x = (rng.uniform(-1, 1, VALUES) * np.finfo(dtype).tiny).astype(dtype)
-    return _reference.operands(operation, x)
+    return reference.operands(operation, x)
 
 
 def make_operands(operation: Operation, case: Case) -> dict[str, Any]:
@@ -435,20 +435,20 @@ def _errors(
     dtype = dtype_of(dtype_name)
     if dtype is None:
         return None
-    x = _reference.sample(dtype, ERROR_INPUTS)
-    values = _reference.operands(BY_NAME[operation], x)
+    x = reference.sample(dtype, ERROR_INPUTS)
+    values = reference.operands(BY_NAME[operation], x)
     out = np.empty_like(x)
     with thread_limit(peers, 1):
         works = prepare(peers, operation, values, out)
         if "fastact" not in works:
             return None
-        exact = _reference.exact(operation, values, dtype)
+        exact = reference.exact(operation, values, dtype)
         errors: dict[str, dict[str, float | None]] = {}
         for name, work in works.items():
             if exact is None:
                 errors[name] = {"all": None, "above": None}
                 continue
-            error = _reference.ulp_error(work(), exact)
+            error = reference.ulp_error(work(), exact)
             above = error[x.astype(np.float64) > ULP_FROM]
             errors[name] = {"all": float(error.max()), "above": float(above.max())}
     return errors

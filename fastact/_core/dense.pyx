@@ -21,13 +21,13 @@ from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.float cimport DBL_MIN, FLT_MIN
 from libc.math cimport NAN
 
-from fastact._engine cimport Kernel, run, split, store_number
-from fastact._memory cimport LARGE, large_empty
-from fastact._ufuncs cimport RELEASE, kernel_of
+from fastact._core.engine cimport Kernel, run, split, store_number
+from fastact._core.memory cimport LARGE, large_empty
+from fastact._core.ufuncs cimport RELEASE, kernel_of
 
 import numpy as np
 
-from fastact import _ufuncs
+from fastact._core import ufuncs
 
 cnp.import_array()
 
@@ -251,7 +251,7 @@ cdef class Dense:
         self, weight, bias, activation=None, function=None, gradient=None, operand=None,
         bint keeps_input=False, table=None
     ):
-        table = _ufuncs.kernel_table(_ufuncs.isa) if table is None else table
+        table = ufuncs.kernel_table(ufuncs.isa) if table is None else table
         kind = {"float32": "f32", "float64": "f64"}[weight.dtype.name]
         self.weight, self.bias = weight, bias
         self.transposed = weight.T
@@ -435,7 +435,7 @@ cdef class SquaredError:
     cdef squared_error_t wide
 
     def __init__(self, table=None):
-        table = _ufuncs.kernel_table(_ufuncs.isa) if table is None else table
+        table = ufuncs.kernel_table(ufuncs.isa) if table is None else table
         self.narrow = <squared_error_t> loop_in(table, "squared_error_f32")
         self.wide = <squared_error_t> loop_in(table, "squared_error_f64")
 
@@ -505,7 +505,7 @@ cdef class Descent:
     cdef void *wide
 
     def __init__(self, parameters, gradients, bint momentum, table=None):
-        table = _ufuncs.kernel_table(_ufuncs.isa) if table is None else table
+        table = ufuncs.kernel_table(ufuncs.isa) if table is None else table
         for parameter, gradient in zip(parameters, gradients):
             if not alike(parameter, gradient):
                 raise TypeError(

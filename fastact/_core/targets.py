@@ -1,7 +1,7 @@
 """The table of instruction sets: build flags and the run-time check derive from it.
 
 A row is a name and the processor features that its kernels are compiled for.
-`setup.py` builds one extension per row, `_cpu.pyx` asks the processor for the
+`setup.py` builds one extension per row, `cpu.pyx` asks the processor for the
 features, and the best supported row is picked at import.
 """
 
@@ -16,7 +16,7 @@ class Target:
     Attributes
     ----------
     name : str
-        The extension module in `fastact._kernels`, and the name in ``FASTACT_ISA``.
+        The extension module in `fastact._core.kernels`, and the name in ``FASTACT_ISA``.
     features : tuple of str
         What the processor must have, in GCC's names (``-m<feature>``).
     gcc_flags : tuple of str

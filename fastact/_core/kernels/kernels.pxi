@@ -365,7 +365,7 @@ cdef void squared_error(
 # the same with the last operand a single value. load_<type>, store_<type>: to and from
 # float32, for a type that is computed in it, and <operation>_narrow: the loop in between,
 # where it is not <operation>_f32. every_second_<bytes>, transpose_<bytes>, stream: copies.
-# The rest are the loops for dense layers, which `_networks.pyx` calls.
+# The rest are the loops for dense layers, which `dense.pyx` calls.
 
 cdef object row(void *loop):
     return PyCapsule_New(loop, "fastact.kernel", NULL)

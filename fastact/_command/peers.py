@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastact import _reference
+from fastact._command import reference
 
 Array = NDArray[Any]
 
@@ -86,9 +86,9 @@ class Peer:
         Parameters
         ----------
         operation : str
-            The name of a row of `fastact._operations.OPERATIONS`.
+            The name of a row of `fastact._core.operations.OPERATIONS`.
         operands : dict of str to ndarray or float
-            As of `fastact._reference.operands`.
+            As of `fastact._command.reference.operands`.
         out : ndarray or None
             Where the result goes, if the peer can write there; None asks for a new array
             per call.
@@ -129,7 +129,7 @@ class _NumPy(Peer):
     def _work(
         self, operation: str, arrays: dict[str, Array], slope: float, out: Array | None
     ) -> Work | None:
-        names = {"call": _reference.NUMPY[operation], "empty_like": np.empty_like, **arrays}
+        names = {"call": reference.NUMPY[operation], "empty_like": np.empty_like, **arrays}
         call = ", ".join(arrays)
         if "leaky" in operation:
             call += f", {slope!r}"

@@ -22,16 +22,16 @@ from cpython.object cimport PyObject
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.string cimport memset
 
-from fastact._engine cimport (
+from fastact._core.engine cimport (
     MAX_INPUTS, Kernel, by_columns, convert_t, run, run_tiles, store_number,
     transpose_t,
 )
-from fastact._memory cimport LARGE, large_empty
+from fastact._core.memory cimport LARGE, large_empty
 
 import numpy as np
 
-from fastact import _cpu, _targets
-from fastact._operations import OPERATIONS
+from fastact._core import cpu, targets
+from fastact._core.operations import OPERATIONS
 
 cnp.import_array()
 cnp.import_ufunc()
@@ -512,22 +512,22 @@ cdef int find_bfloat16() except -1:
 
 
 def kernel_table(isa):
-    """The kernel table of the instruction set `isa`, a name in `_targets.TARGETS`.
+    """The kernel table of the instruction set `isa`, a name in `targets.TARGETS`.
 
     The processor must have it: importing the module runs code compiled for it.
     """
-    return importlib.import_module(f"fastact._kernels.{isa}").TABLE
+    return importlib.import_module(f"fastact._core.kernels.{isa}").TABLE
 
 
 def make_ufuncs(isa):
-    """The ufuncs of `_operations.OPERATIONS`, by name, over one instruction set."""
+    """The ufuncs of `operations.OPERATIONS`, by name, over one instruction set."""
     table = kernel_table(isa)
     return {operation.name: make_ufunc(operation, table) for operation in OPERATIONS}
 
 
-features = _cpu.features({feature for target in _targets.TARGETS for feature in target.features})
+features = cpu.features({feature for target in targets.TARGETS for feature in target.features})
 # What the processor has, of what was built: the build may have been for another kind.
 supported = tuple(
-    name for name in _targets.supported(features) if importlib.util.find_spec(f"fastact._kernels.{name}"))
-isa = _targets.choose(supported, os.environ.get("FASTACT_ISA"))
+    name for name in targets.supported(features) if importlib.util.find_spec(f"fastact._core.kernels.{name}"))
+isa = targets.choose(supported, os.environ.get("FASTACT_ISA"))
 ufuncs = make_ufuncs(isa)

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from fastact import __version__
-from fastact._engine import compiler, get_num_threads, openmp
-from fastact._targets import TARGETS
-from fastact._ufuncs import isa, supported
+from fastact._core.engine import compiler, get_num_threads, openmp
+from fastact._core.targets import TARGETS
+from fastact._core.ufuncs import isa, supported
 
 
 def machine() -> dict[str, Any]:
@@ -25,7 +25,7 @@ def machine() -> dict[str, Any]:
         "compiler": compiler,
         "openmp": openmp,
         "threads": get_num_threads(),
-        "isa_built": [n for n in names if importlib.util.find_spec(f"fastact._kernels.{n}")],
+        "isa_built": [n for n in names if importlib.util.find_spec(f"fastact._core.kernels.{n}")],
         "isa_supported": list(supported),
         "isa": isa,
         "numpy": np.__version__,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastact._operations import Operation
+from fastact._core.operations import Operation
 
 Array = NDArray[np.floating[Any]]
 

@@ -5,7 +5,7 @@ Compiled with baseline flags only: this module runs on every processor.
 
 cdef extern from *:
     """
-    /* setup.py writes the features of `_targets.py` into FASTACT_FEATURES, as in
+    /* setup.py writes the features of `targets.py` into FASTACT_FEATURES, as in
        FEATURE(avx2) FEATURE(fma). A check includes that the operating system saves the
        registers. f16c is not among them: clang before version 18 does not know its name. */
     #ifndef FASTACT_FEATURES
@@ -69,6 +69,6 @@ def features(names):
     Parameters
     ----------
     names : iterable of str
-        Features that stand in the table `fastact._targets.TARGETS`.
+        Features that stand in the table `fastact._core.targets.TARGETS`.
     """
     return frozenset(name for name in names if fastact_has(name.encode()))

@@ -1,6 +1,6 @@
 """The table of operations: name, operands and documentation of every ufunc.
 
-Their loops are in the kernel table (`_kernels/kernels.pxi`): a ufunc has the types
+Their loops are in the kernel table (`kernels/kernels.pxi`): a ufunc has the types
 for which that has a row.
 """
 

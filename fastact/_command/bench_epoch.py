@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastact._console import machine, table
-from fastact._engine import num_threads
+from fastact._command.console import machine, table
+from fastact._core.engine import num_threads
 from fastact.layers import Linear, ReLU, Sequential
 from fastact.losses import MSELoss
 from fastact.optimizers import SGD

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from fastact._bench_peers import BY_NAME, Case, make_operands, prepare, thread_limit
-from fastact._console import machine, progress
-from fastact._peers import Peer, Work
-from fastact._timing import race
+from fastact._command.bench_peers import BY_NAME, Case, make_operands, prepare, thread_limit
+from fastact._command.console import machine, progress
+from fastact._command.peers import Peer, Work
+from fastact._command.timing import race
 
 OPERATIONS = ("sigmoid", "relu")
 SIZES = tuple(4**k for k in range(2, 13))

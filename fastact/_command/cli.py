@@ -1,0 +1,118 @@
+"""The command ``fastact``, or ``python -m fastact``: what is installed, and how fast it is."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from fastact._core.operations import OPERATIONS
+from fastact._core.ufuncs import supported
+
+# Far out of every cache, and float64 still within 2 GiB in all.
+MAX_SIZE = 1 << 24
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Those of the process by default.
+
+    Returns
+    -------
+    int
+        The exit status.
+    """
+    options = _parser().parse_args(arguments)
+    run: Callable[[argparse.Namespace], int] = options.run
+    try:
+        status = run(options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # as in `fastact info | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="fastact", description="Activation functions for NumPy.")
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    info = commands.add_parser("info", help="tell what is built, supported and in use")
+    info.set_defaults(run=_info)
+
+    bench = commands.add_parser("bench", help="compare speed and error with NumPy, on this machine")
+    bench.add_argument(
+        "--size", type=_size, default=65536, metavar="N", help="elements, default 65536"
+    )
+    bench.add_argument(
+        "--peers",
+        action="store_true",
+        help="compare with all of SciPy, PyTorch, numba, numexpr, ONNX Runtime and JAX that are "
+        "installed, at work of all kinds; takes some minutes",
+    )
+    bench.add_argument(
+        "--epoch",
+        action="store_true",
+        help="compare an epoch of training with plain NumPy, PyTorch and scikit-learn instead",
+    )
+    bench.add_argument(
+        "--plot", metavar="FILE", help="draw time over size, for all of them (needs matplotlib)"
+    )
+    bench.set_defaults(run=_bench)
+
+    check = commands.add_parser("check", help="measure the error of every result, on this machine")
+    check.add_argument("--exhaustive", action="store_true", help="try every float32 input")
+    check.add_argument("--peers", action="store_true", help="measure sigmoid in other packages")
+    check.add_argument("--isa", choices=supported, help="one instruction set only")
+    names = [operation.name for operation in OPERATIONS]
+    check.add_argument("--operation", choices=names, metavar="NAME", help="one operation only")
+    check.set_defaults(run=_check)
+
+    for command in (info, bench, check):
+        command.add_argument("--json", action="store_true", help="write JSON")
+    return parser
+
+
+def _size(text: str) -> int:
+    size = int(text) if text.isdecimal() else 0
+    if not 1 <= size <= MAX_SIZE:
+        raise argparse.ArgumentTypeError(f"{text!r}: wanted a number from 1 to {MAX_SIZE}")
+    return size
+
+
+# ------------------------------------------------------------------------- info
+
+
+def _info(options: argparse.Namespace) -> int:
+    from fastact._command.console import machine, table
+
+    facts = machine()
+    if options.json:
+        print(json.dumps(facts, indent=2))
+        return 0
+    rows = [(name.replace("_", " "), _text(value)) for name, value in facts.items()]
+    print(table(rows, left=2))
+    return 0
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return " ".join(value) if isinstance(value, list) else str(value)
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from fastact._command import bench
+
+    return bench.run(options)
+
+
+def _check(options: argparse.Namespace) -> int:
+    from fastact._command import check
+
+    return check.run(options)
