@@ -14,7 +14,7 @@ WHEEL_MUST = [
     "fastact/__init__.pyi",
     "fastact/__main__.py",
     "fastact/activations.pxd",
-    "fastact/layers.py",
+    "fastact/layers/__init__.py",
     "fastact/losses.py",
     "fastact/optimizers.py",
     "fastact/py.typed",

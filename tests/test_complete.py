@@ -166,7 +166,7 @@ def test_target_has_a_benchmark(benchmarked, work):
 @pytest.mark.parametrize("name", FORWARD)
 def test_has_a_layer(name):
     wanted = name.replace("_", "")
-    assert wanted in map(str.lower, layers.__all__), f"fastact/layers.py lacks a layer for {name}"
+    assert wanted in map(str.lower, layers.__all__), f"fastact/layers lacks a layer for {name}"
 
 
 @pytest.mark.parametrize("name", FORWARD)

@@ -23,6 +23,7 @@ from fastact.layers import (
     Sigmoid,
     Softmax,
 )
+from fastact.layers._sequential import simple_layers
 from fastact.losses import MSELoss
 from fastact.optimizers import SGD
 
@@ -163,7 +164,7 @@ def unchanged(arrays, copies):
 
 def kept_count(layer):
     """How many forward passes a layer remembers, of its parts."""
-    parts = layers._simple_layers((layer,))
+    parts = simple_layers((layer,))
     return sum((p._dense.x if isinstance(p, Linear) else p._kept) is not None for p in parts)
 
 
@@ -171,7 +172,7 @@ def test_every_layer_has_a_row():
     made = set()
     for row in ROWS.values():
         layer = row.make("float64")
-        made |= {type(layer), *map(type, layers._simple_layers((layer,)))}
+        made |= {type(layer), *map(type, simple_layers((layer,)))}
     lacking = {
         name for name in layers.__all__ if getattr(layers, name) not in made | {Layer, Activation}
     }
@@ -548,7 +549,7 @@ def test_steps_after_the_second_allocate_next_to_nothing(row, dtype, shape):
 
 
 def activations(layer):
-    for part in layers._simple_layers((layer,)):
+    for part in simple_layers((layer,)):
         yield part.activation if isinstance(part, Linear) else part
 
 

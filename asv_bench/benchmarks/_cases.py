@@ -195,7 +195,8 @@ def place(values, layout="contiguous"):
 
 LAYERS = [
     name
-    for node in ast.parse((SOURCE / "layers.py").read_text(encoding="utf-8")).body
+    for path in sorted((SOURCE / "layers").glob("*.py"))
+    for node in ast.parse(path.read_text(encoding="utf-8")).body
     if isinstance(node, ast.Assign) and node.targets[0].id == "__all__"
     for name in ast.literal_eval(node.value)
     if name not in ("Layer", "Activation")  # what they have in common

@@ -1,0 +1,28 @@
+"""Layers: forward and backward passes that remember what lies between them.
+
+>>> import numpy as np
+>>> from fastact.layers import LeakyReLU, Linear, Sequential
+>>> layer = LeakyReLU(negative_slope=0.2)
+>>> layer(np.array([-1.0, 2.0]))  # computes, keeps nothing
+array([-0.2,  2. ])
+>>> y = layer.forward(np.array([-1.0, 2.0]))
+>>> layer.backward(np.array([1.0, 1.0]))
+array([0.2, 1. ])
+>>> model = Sequential(Linear(2, 3, layer, seed=0), Linear(3, 1, seed=1))
+>>> model(np.ones((5, 2), np.float32)).shape
+(5, 1)
+"""
+
+from fastact.layers import _activations
+from fastact.layers._activations import *  # noqa: F403
+from fastact.layers._base import Layer
+from fastact.layers._linear import Linear
+from fastact.layers._sequential import Sequential
+from fastact.layers._softmax import Softmax
+
+__all__ = ["Layer", "Linear", "Sequential", "Softmax"]
+__all__ += _activations.__all__
+
+for _name in __all__:
+    # A pickle names the module of a class: the one that users import from.
+    globals()[_name].__module__ = __name__

@@ -1,0 +1,238 @@
+"""Dense layers."""
+
+import copyreg
+import operator
+from math import sqrt
+from typing import Any, SupportsIndex
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from fastact._core.dense import Dense
+from fastact._core.operands import check_out, delivered, real_array
+from fastact.layers._activations import Activation
+from fastact.layers._base import Layer, no_forward, wrong_gradient
+
+
+class Linear(Layer):
+    """activation(x @ weight.T + bias), over the last axis of x.
+
+    The product is that of NumPy's BLAS. Bias and activation are one pass over its result, and
+    so are, backward, the gradients of the activation and of the bias.
+
+    Parameters
+    ----------
+    in_features, out_features : int
+        Lengths of the last axis of the input and of the output, 1 or more.
+    activation : Activation, optional
+        Such as ``ReLU()``, for its settings; it may be that of other layers, too. None: the
+        identity.
+    dtype : float32 or float64, default float32
+        Of the parameters, of results and of gradients. Inputs and gradients of another dtype
+        are converted.
+    seed : optional
+        For the initial weights: what `numpy.random.default_rng` takes.
+
+    Raises
+    ------
+    TypeError
+        If an argument is of a wrong type, or `dtype` is neither float32 nor float64.
+    ValueError
+        If there are no features.
+
+    Notes
+    -----
+    Before a rectifier of slope a for x < 0 (`ReLU`: 0), weights are drawn from a normal
+    distribution of variance 2 / ((1 + a**2) in_features), by He et al. [1]_, before anything
+    else from a uniform one of variance 2 / (in_features + out_features), by Glorot and
+    Bengio [2]_. The bias is 0.
+
+    Results are arrays that `forward` and `backward` use again once the caller has dropped them:
+    a training step allocates next to nothing. They are not changed before. A free-threaded
+    Python does not tell who has dropped what; there, they are new ones.
+
+    Where a product overflows, recent versions of NumPy warn, as of any product; `numpy.errstate`
+    tells them not to.
+
+    PyTorch has the same layout and names (``weight``, ``bias``): its state of a `Linear` is one
+    of this. The activation is not a layer of its own here, which matters for the names of a
+    `Sequential`: write ``Sequential(Linear(2, 3), ReLU())`` to have those of PyTorch.
+
+    References
+    ----------
+    .. [1] K. He, X. Zhang, S. Ren and J. Sun, "Delving deep into rectifiers: surpassing
+       human-level performance on ImageNet classification", ICCV 2015, equations 10 and 15.
+    .. [2] X. Glorot and Y. Bengio, "Understanding the difficulty of training deep feedforward
+       neural networks", AISTATS 2010, equation 16.
+    """
+
+    __slots__ = ("_activation", "_dense")
+
+    def __init__(
+        self,
+        in_features: SupportsIndex,
+        out_features: SupportsIndex,
+        activation: Activation | None = None,
+        *,
+        dtype: DTypeLike = np.float32,
+        seed: Any = None,
+    ) -> None:
+        inputs = _positive("in_features", in_features)
+        outputs = _positive("out_features", out_features)
+        if activation is not None and not isinstance(activation, Activation):
+            raise TypeError(
+                f"activation is to be a layer such as ReLU(), or None, not {activation!r}"
+            )
+        if np.dtype(dtype) not in (np.float32, np.float64):
+            raise TypeError(f"dtype is to be float32 or float64, not {np.dtype(dtype)}")
+        rng = np.random.default_rng(seed)
+        slope = None if activation is None else activation._rectifier_slope
+        if slope is None:
+            limit = sqrt(6 / (inputs + outputs))
+            weight = rng.uniform(-limit, limit, (outputs, inputs))
+        else:
+            weight = rng.normal(0, sqrt(2 / ((1 + slope * slope) * inputs)), (outputs, inputs))
+        self._make(activation, weight.astype(dtype), np.zeros(outputs, dtype))
+
+    def _make(
+        self, activation: Activation | None, weight: NDArray[Any], bias: NDArray[Any]
+    ) -> None:
+        self._activation = activation
+        if activation is None:
+            self._dense = Dense(weight, bias)
+        else:
+            function, gradient, operand = activation._ufuncs() or (None, None, None)
+            keeps_input = activation.save == "input"
+            self._dense = Dense(
+                weight, bias, activation, function, gradient, operand, keeps_input=keeps_input
+            )
+
+    @property
+    def in_features(self) -> int:
+        """Length of the last axis of the input."""
+        return int(self._dense.weight.shape[1])
+
+    @property
+    def out_features(self) -> int:
+        """Length of the last axis of the output."""
+        return int(self._dense.weight.shape[0])
+
+    @property
+    def activation(self) -> Activation | None:
+        """What follows the product; it keeps nothing itself."""
+        return self._activation
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Dtype of parameters, results and gradients."""
+        return self.weight.dtype
+
+    @property
+    def weight(self) -> NDArray[Any]:
+        """The weights, (out_features, in_features); the array itself."""
+        weight: NDArray[Any] = self._dense.weight
+        return weight
+
+    @property
+    def bias(self) -> NDArray[Any]:
+        """The bias, (out_features,); the array itself."""
+        bias: NDArray[Any] = self._dense.bias
+        return bias
+
+    def parameters(self) -> dict[str, NDArray[Any]]:
+        return {"weight": self._dense.weight, "bias": self._dense.bias}
+
+    def gradients(self) -> dict[str, NDArray[Any]]:
+        return {"weight": self._dense.weight_gradient, "bias": self._dense.bias_gradient}
+
+    def __call__(self, x: ArrayLike, /, out: NDArray[Any] | None = None) -> Any:
+        x = self._input(x, out)
+        return delivered(self._dense(x), out)
+
+    def forward(self, x: ArrayLike, /, out: NDArray[Any] | None = None) -> Any:
+        """Compute the output and keep what `backward` needs.
+
+        That is the input, and the output or, where the activation wants it, what it was
+        applied to. The arrays are kept themselves, not as copies: do not change them between
+        `forward` and `backward`. Only an input that `out` overwrites is copied first.
+
+        Parameters
+        ----------
+        x : array_like, shape (..., in_features)
+        out : ndarray, shape (..., out_features), optional
+            Where the output is copied to; may be `x`.
+
+        Returns
+        -------
+        ndarray, shape (..., out_features)
+
+        Raises
+        ------
+        TypeError
+            If `x` is complex, object or string, or `out` no array of floats.
+        ValueError
+            If the shape of `x` or `out` is wrong.
+        """
+        x = self._input(x, out)
+        if out is not None and np.may_share_memory(x, out):
+            x = x.copy()
+        return delivered(self._dense.forward(x), out)
+
+    def backward(
+        self, grad: ArrayLike, /, out: NDArray[Any] | None = None, *, input_gradient: bool = True
+    ) -> Any:
+        dense = self._dense
+        if dense.x is None:
+            raise no_forward(self)
+        if not dense.takes_gradient(grad):
+            grad = real_array(self, grad, self.dtype)
+            if grad.shape != dense.shape:
+                raise wrong_gradient(self, grad.shape, dense.shape)
+        if out is None:
+            return dense.backward(grad, input_gradient)
+        check_out(out, dense.x_shape, self.dtype)
+        return delivered(dense.backward(grad, input_gradient), out)
+
+    def _input(self, x: Any, out: Any) -> NDArray[Any]:
+        """Check the operands, and convert x if need be."""
+        if not self._dense.takes(x):
+            x = real_array(self, x, self.dtype)
+            if x.ndim == 0 or x.shape[-1] != self.in_features:
+                raise ValueError(
+                    f"{self!r}: the input has shape {x.shape}, wanted (..., {self.in_features})"
+                )
+        if out is not None:
+            check_out(out, (*x.shape[:-1], self.out_features), self.dtype)
+        array: NDArray[Any] = x
+        return array
+
+    def _forget(self) -> None:
+        self._dense.forget()
+
+    def __repr__(self) -> str:
+        """Show the settings that are not the default."""
+        text = f"in_features={self.in_features}, out_features={self.out_features}"
+        if self._activation is not None:
+            text += f", activation={self._activation!r}"
+        if self.dtype != np.float32:
+            text += f", dtype='{self.dtype}'"
+        return f"{type(self).__name__}({text})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Make pickles and copies with settings and parameters."""
+        state = self._activation, self.weight, self.bias
+        return copyreg.__newobj__, (type(self),), state  # type: ignore[attr-defined]
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        """Take over settings and parameters; `copy.copy` hands over those of another layer."""
+        activation, weight, bias = state
+        self._make(activation, weight.copy(), bias.copy())
+
+
+def _positive(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} is to be an integer, not {type(value).__name__}: {value!r}")
+    number = operator.index(value)
+    if number < 1:
+        raise ValueError(f"{name} is to be 1 or more, not {number}")
+    return number

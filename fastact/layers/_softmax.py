@@ -1,0 +1,74 @@
+"""Softmax, which is not elementwise."""
+
+import operator
+from math import inf
+from typing import Any, SupportsIndex
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastact._core.operands import compute_wide, float_dtype
+from fastact.layers._activations import Activation
+
+# NumPy's stubs know no axis.
+_vecdot: Any = np.vecdot
+
+
+class Softmax(Activation):
+    """exp(x) / sum(exp(x)) along an axis: positive numbers of sum 1, as probabilities are.
+
+    The maximum is subtracted first, so that inputs of any size do. What `forward` keeps is
+    the output.
+
+    Parameters
+    ----------
+    axis : int, default -1
+        The axis along which the outputs sum to 1. It cannot be changed afterwards.
+
+    Raises
+    ------
+    TypeError
+        If `axis` is not an integer.
+
+    Notes
+    -----
+    -inf gives 0, and its gradient is 0. NaN, +inf, or nothing but -inf along the axis give
+    NaN all along it. float16 is computed in float32; integers are promoted as by `numpy.exp`.
+    A loss of the logits, `fastact.losses.CrossEntropyLoss`, is more accurate than one of these
+    outputs, and cheaper.
+    """
+
+    __slots__ = ("_axis",)
+
+    def __init__(self, axis: SupportsIndex = -1) -> None:
+        if isinstance(axis, bool) or not hasattr(axis, "__index__"):
+            raise TypeError(f"axis is to be an integer, not {type(axis).__name__}: {axis!r}")
+        super().__init__(save="output")
+        self._axis = operator.index(axis)
+
+    @property
+    def axis(self) -> int:
+        """The axis along which the outputs sum to 1."""
+        return self._axis
+
+    def __call__(self, x: ArrayLike, /, out: NDArray[Any] | None = None) -> Any:
+        x = np.asanyarray(x)
+        dtype = float_dtype(self, x)
+        return compute_wide(self._values, (x,), dtype, out)
+
+    def _gradient(self, grad: Any, kept: Any, out: NDArray[Any] | None, /) -> Any:
+        grad = np.asanyarray(grad)
+        dtype = np.result_type(float_dtype(self, grad), kept)
+        return compute_wide(self._derivative, (grad, kept), dtype, out)
+
+    def _values(self, x: Any, out: NDArray[Any] | None) -> Any:
+        y = np.subtract(x, x.max(self._axis, keepdims=True, initial=-inf), out=out)
+        np.exp(y, out=y)
+        y /= y.sum(self._axis, keepdims=True)
+        return y
+
+    def _derivative(self, grad: Any, y: Any, out: NDArray[Any] | None) -> Any:
+        mean = np.expand_dims(_vecdot(grad, y, axis=self._axis), self._axis)
+        result = np.subtract(grad, mean, out=out)
+        result *= y
+        return result
