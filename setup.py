@@ -1,6 +1,6 @@
-"""Builds one extension per row of the table of instruction sets. Metadata: pyproject.toml."""
+"""Builds the kernels once per instruction set, and the modules around them."""
 
-import runpy
+import importlib.util
 import sys
 import tempfile
 from pathlib import Path
@@ -11,7 +11,32 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent
-TARGETS = runpy.run_path(str(ROOT / "fastact" / "_core" / "targets.py"))["TARGETS"]
+CORE = ROOT / "fastact" / "_core"
+
+
+def load(name):
+    """Import a module or package of `_core` by its path: `fastact` itself is not built yet."""
+    path = CORE / name
+    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    folders = [str(path.parent)] if path.stem == "__init__" else None
+    spec = importlib.util.spec_from_file_location(
+        f"fastact_{name}", path, submodule_search_locations=folders
+    )
+    sys.modules[spec.name] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def write(path, text):
+    """Write a file unless it has this text already: its time tells what to compile anew."""
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        path.write_text(text, encoding="utf-8")
+
+
+TARGETS = load("targets").TARGETS
+OPERATIONS = load("operations").OPERATIONS
+write(CORE / "kernels" / "loops.pxi", load("generate").loops(OPERATIONS))
+write(ROOT / "fastact" / "__init__.pyi", load("generate").stub(OPERATIONS))
 
 # No fast-math: every operation in activations.pxd is meant as it stands. Errno and traps,
 # which nobody reads, would keep the loops from being vectorised.
@@ -48,18 +73,17 @@ NUMPY_API = [
 ]
 
 
-KERNEL_SOURCES = ["fastact/_core/kernels/kernels.pxi", "fastact/_core/kernels/vectors.h"]
 KERNELS = {f"fastact._core.kernels.{target.name}": target for target in TARGETS}
 
 
-def extension(name, depends=(), **options):
+def extension(name, depends=()):
     """An extension module; it is built anew when the flags may have changed."""
     return Extension(
-        name,
-        [name.replace(".", "/") + ".pyx"],
+        f"fastact._core.{name}",
+        [f"fastact/_core/{name.replace('.', '/')}.pyx"],
         include_dirs=[numpy.get_include()],
+        define_macros=list(NUMPY_API),
         depends=["setup.py", "fastact/_core/targets.py", *depends],
-        **options,
     )
 
 
@@ -81,7 +105,7 @@ class Build(build_ext):
         kernel_flags = [flag for flag in KERNEL_FLAGS if not msvc and self.compiles(empty, [flag])]
         for ext in self.extensions:
             ext.extra_compile_args += MSVC_FLAGS if msvc else GCC_FLAGS
-            if ext.name == "fastact._core.engine":
+            if ext.name == "fastact._core.threads":
                 ext.extra_compile_args += openmp
                 ext.extra_link_args += linked
             elif target := KERNELS.get(ext.name):
@@ -118,19 +142,17 @@ class Build(build_ext):
             )
 
 
+KERNEL_SOURCES = [str(path.relative_to(ROOT)) for path in (CORE / "kernels").glob("*.[ph]*")]
+MODULES = [
+    extension(name)
+    for name in ("engine", "memory", "pools", "dense", "threads", "tiles", "training", "ufuncs")
+]
+CPU = extension("cpu")
+CPU.define_macros.append(("FASTACT_FEATURES", " ".join(f"FEATURE({name})" for name in FEATURES)))
+
 setup(
     ext_modules=cythonize(
-        [
-            extension(
-                "fastact._core.cpu",
-                define_macros=[("FASTACT_FEATURES", " ".join(f"FEATURE({f})" for f in FEATURES))],
-            ),
-            extension("fastact._core.engine"),
-            extension("fastact._core.memory", define_macros=NUMPY_API),
-            extension("fastact._core.dense", define_macros=NUMPY_API),
-            extension("fastact._core.ufuncs", define_macros=NUMPY_API),
-            *(extension(name, depends=KERNEL_SOURCES) for name in KERNELS),
-        ],
+        [CPU, *MODULES, *(extension(f"kernels.{t.name}", KERNEL_SOURCES) for t in TARGETS)],
         language_level=3,
         compiler_directives={"binding": False},
     ),

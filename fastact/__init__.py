@@ -20,8 +20,8 @@ except ImportError as error:
         "with `pip install --editable .`"
     ) from error
 
-from fastact._core.engine import get_num_threads, num_threads, set_num_threads
 from fastact._core.memory import release_buffers, set_buffer_limit
+from fastact._core.threads import get_num_threads, num_threads, set_num_threads
 
 globals().update(_ufuncs.ufuncs)
 

@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastact import sigmoid
-from fastact._core.dense import Pool, SquaredError, alike
 from fastact._core.operands import float_dtype, real_array, wide
+from fastact._core.pools import Pool, alike
+from fastact._core.training import SquaredError
 
 __all__ = ["BCEWithLogitsLoss", "CrossEntropyLoss", "Loss", "MSELoss"]
 

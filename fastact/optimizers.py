@@ -21,7 +21,7 @@ from math import isfinite
 from numbers import Real
 from typing import Any, SupportsFloat
 
-from fastact._core.dense import Descent
+from fastact._core.training import Descent
 from fastact.layers import Layer
 
 __all__ = ["SGD"]

@@ -12,7 +12,7 @@ from fastact._command import bench, bench_epoch, bench_peers, bench_plot, refere
 from fastact._command import cli as command
 from fastact._command import peers as packages
 from fastact._command.reference import wider
-from fastact._core import engine
+from fastact._core import threads
 from fastact._core.operations import OPERATIONS
 
 ROW_KEYS = ["operation", "dtype", "fastact_ns", "numpy_ns", "ratio", "fastact_ulp", "numpy_ulp"]
@@ -148,17 +148,17 @@ def test_bench_with_rich(quick, capsys, monkeypatch):
 
 
 def test_bench_puts_back_the_threads(quick, monkeypatch):
-    limit = engine.set_num_threads(1)
-    engine.set_num_threads(limit)
+    limit = threads.set_num_threads(1)
+    threads.set_num_threads(limit)
 
     def fail(size):
-        assert engine.get_num_threads() == 1
+        assert threads.get_num_threads() == 1
         raise KeyboardInterrupt
 
     monkeypatch.setattr(bench, "_measure_all", fail)
     with pytest.raises(KeyboardInterrupt):
         command.main(["bench"])
-    assert engine.set_num_threads(limit) == limit
+    assert threads.set_num_threads(limit) == limit
 
 
 def test_bench_ends_in_time(monkeypatch):
@@ -256,10 +256,10 @@ def test_peers_use_the_slope_that_is_given(peer):
 def test_threads_of_all_peers_together():
     """Starting numba sets the number of OpenMP's threads, which is PyTorch's too."""
     torch = pytest.importorskip("torch")
-    before = torch.get_num_threads(), engine.get_num_threads()
+    before = torch.get_num_threads(), threads.get_num_threads()
     with bench_peers.thread_limit(packages.installed(), 1):
-        assert torch.get_num_threads() == engine.get_num_threads() == 1
-    assert (torch.get_num_threads(), engine.get_num_threads()) == before
+        assert torch.get_num_threads() == threads.get_num_threads() == 1
+    assert (torch.get_num_threads(), threads.get_num_threads()) == before
 
 
 # -------------------------------------------------------------------- bench --peers

@@ -12,7 +12,7 @@ import fastact
 from fastact._command import bench, console
 from fastact._command import cli as command
 from fastact._command.reference import EXACT, NUMPY, exact, operands, sample, ulp_error, wider
-from fastact._core import engine
+from fastact._core import threads
 from fastact._core import ufuncs as core
 from fastact._core.operations import OPERATIONS
 
@@ -42,7 +42,7 @@ def test_info_json(capsys):
     assert facts["numpy"] == np.__version__
     assert facts["isa"] == core.isa
     assert facts["isa"] in facts["isa_supported"]
-    assert facts["threads"] == engine.get_num_threads()
+    assert facts["threads"] == threads.get_num_threads()
     assert set(facts["isa_supported"]) <= set(facts["isa_built"])
     assert facts["processor"]
 

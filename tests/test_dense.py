@@ -5,7 +5,9 @@ import weakref
 
 import numpy as np
 import pytest
-from fastact._core.dense import Dense, Descent, Pool, SquaredError, alike
+from fastact._core.dense import Dense
+from fastact._core.pools import Pool, alike
+from fastact._core.training import Descent, SquaredError
 
 import fastact
 from fastact._core import ufuncs as core

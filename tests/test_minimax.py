@@ -12,7 +12,8 @@ import fastact
 @pytest.fixture(scope="module")
 def written():
     """Decimal fractions in the lines ``p.. = fma(...)`` of the source, by name."""
-    text = Path(fastact.__file__).with_name("activations.pxd").read_text(encoding="utf-8")
+    folder = Path(fastact.__file__).with_name("activations")
+    text = "".join(path.read_text(encoding="utf-8") + "\n\n\n" for path in folder.glob("*.pxd"))
     both, narrow = (
         re.search(rf"cdef inline \w+ {function}\(.*?\n\n\n", text, re.DOTALL)[0]
         for function in ("reduce_argument", "sigmoid_narrow")

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from fastact._core import engine, targets
+from fastact._core import targets, threads
 from fastact._core import ufuncs as core
 
 
@@ -101,49 +101,49 @@ def test_garbage_number_of_threads_is_an_import_error(value, tmp_path):
     assert "ImportError: FASTACT_NUM_THREADS=" in done.stderr.splitlines()[-1]
 
 
-COUNT = "from fastact._core import engine; print(engine.get_num_threads())"
+COUNT = "from fastact._core import threads; print(threads.get_num_threads())"
 
 
 def test_number_of_threads_is_a_limit(tmp_path):
     assert output(COUNT, tmp_path, FASTACT_NUM_THREADS="1", OMP_NUM_THREADS="3") == ["1"]
-    allowed = "3" if engine.openmp else "1"
+    allowed = "3" if threads.openmp else "1"
     for limit in "3", "99999999999999999999":
         assert output(COUNT, tmp_path, FASTACT_NUM_THREADS=limit, OMP_NUM_THREADS="3") == [allowed]
     assert output(COUNT, tmp_path, FASTACT_NUM_THREADS="4", OMP_NUM_THREADS="1") == ["1"]
 
 
 def test_set_num_threads():
-    first = engine.set_num_threads(1)
+    first = threads.set_num_threads(1)
     try:
-        assert engine.get_num_threads() == 1
-        assert engine.set_num_threads(2) == 1
+        assert threads.get_num_threads() == 1
+        assert threads.set_num_threads(2) == 1
         for bad in 0, -1:
             with pytest.raises(ValueError, match=f"{bad} given"):
-                engine.set_num_threads(bad)
+                threads.set_num_threads(bad)
         for bad in 1.5, "2", None:
             with pytest.raises(TypeError):
-                engine.set_num_threads(bad)
-        assert engine.set_num_threads(1) == 2
+                threads.set_num_threads(bad)
+        assert threads.set_num_threads(1) == 2
     finally:
-        engine.set_num_threads(first)
+        threads.set_num_threads(first)
 
 
 def test_threads_of_a_block_are_put_back():
-    first = engine.set_num_threads(2)
+    first = threads.set_num_threads(2)
     try:
-        with contextlib.suppress(KeyError), engine.num_threads(1):
-            assert engine.get_num_threads() == 1
+        with contextlib.suppress(KeyError), threads.num_threads(1):
+            assert threads.get_num_threads() == 1
             raise KeyError
-        assert engine.set_num_threads(2) == 2
+        assert threads.set_num_threads(2) == 2
     finally:
-        engine.set_num_threads(first)
+        threads.set_num_threads(first)
 
 
 FORK = """
 import os, signal, warnings
 import numpy as np
 import fastact
-from fastact._core import engine
+from fastact._core import threads
 
 # Python 3.12 sees the threads of OpenMP and warns: what is tested is that they do no harm.
 warnings.filterwarnings("ignore", r".*fork\\(\\) may lead to deadlocks", DeprecationWarning)
@@ -153,18 +153,18 @@ for _ in range(3):
     child = os.fork()
     if child == 0:
         signal.alarm(30)
-        right = fastact.sigmoid(x).tobytes() == expected and engine.get_num_threads() == 1
+        right = fastact.sigmoid(x).tobytes() == expected and threads.get_num_threads() == 1
         os._exit(0 if right else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     # The parent goes on with all of its threads.
     assert fastact.sigmoid(x).tobytes() == expected
-print(engine.get_num_threads())
+print(threads.get_num_threads())
 """
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
 def test_a_forked_child_computes(tmp_path):
-    allowed = "2" if engine.openmp else "1"
+    allowed = "2" if threads.openmp else "1"
     assert output(FORK, tmp_path, OMP_NUM_THREADS="2", FASTACT_NUM_THREADS="2") == [allowed]
 
 

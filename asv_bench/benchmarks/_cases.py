@@ -24,9 +24,9 @@ import fastact
 from fastact import layers
 
 try:
-    from fastact._core import engine
+    from fastact._core import threads
 except ImportError:  # before the house had rooms
-    from fastact import _engine as engine
+    from fastact import _engine as threads
 
 try:
     import ml_dtypes
@@ -235,7 +235,7 @@ def use_threads(n):
     serially there. See `NEW_PROCESS`.
     """
     # The first commits have only the other one.
-    limit = getattr(engine, "set_num_threads", None) or engine.limit_threads
+    limit = getattr(threads, "set_num_threads", None) or threads.limit_threads
     limit(processors() if n == "all" else n)
 
 

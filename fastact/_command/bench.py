@@ -15,8 +15,8 @@ import numpy as np
 from fastact._command import reference
 from fastact._command.console import finite, machine, progress, table, ulp
 from fastact._command.timing import race
-from fastact._core.engine import set_num_threads
 from fastact._core.operations import OPERATIONS, Operation
+from fastact._core.threads import set_num_threads
 from fastact._core.ufuncs import ufuncs
 
 DTYPES = ("float16", "float32", "float64")

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastact._command.console import machine, table
-from fastact._core.engine import num_threads
+from fastact._core.threads import num_threads
 from fastact.layers import Linear, ReLU, Sequential
 from fastact.losses import MSELoss
 from fastact.optimizers import SGD

@@ -26,8 +26,8 @@ from fastact._command import reference
 from fastact._command.console import machine, progress, table, ulp
 from fastact._command.peers import Array, Peer, Work
 from fastact._command.timing import race
-from fastact._core.engine import get_num_threads, set_num_threads
 from fastact._core.operations import OPERATIONS, Operation
+from fastact._core.threads import get_num_threads, set_num_threads
 from fastact._core.ufuncs import ufuncs
 
 SMALL = 16

@@ -38,8 +38,8 @@ from numpy.typing import NDArray
 from fastact._command import reference
 from fastact._command.console import finite, machine, progress, table, ulp
 from fastact._core import ufuncs
-from fastact._core.engine import get_num_threads
 from fastact._core.operations import OPERATIONS, Operation
+from fastact._core.threads import get_num_threads
 
 if TYPE_CHECKING:
     from fastact._command import peers as packages

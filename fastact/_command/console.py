@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from fastact import __version__
-from fastact._core.engine import compiler, get_num_threads, openmp
+from fastact._core.cpu import compiler
 from fastact._core.targets import TARGETS
+from fastact._core.threads import get_num_threads, openmp
 from fastact._core.ufuncs import isa, supported
 
 

@@ -1,4 +1,4 @@
-"""Which features the processor and its operating system have.
+"""Which features the processor and its operating system have, and which compiler made this.
 
 Compiled with baseline flags only: this module runs on every processor.
 """
@@ -59,8 +59,21 @@ cdef extern from *:
     #endif
         return 0;
     }
+
+    #if defined(__clang__)
+    #define FASTACT_COMPILER "clang " __clang_version__
+    #elif defined(__GNUC__)
+    #define FASTACT_COMPILER "gcc " __VERSION__
+    #elif defined(_MSC_VER)
+    #define FASTACT_COMPILER "MSVC"
+    #else
+    #define FASTACT_COMPILER "unknown"
+    #endif
     """
     bint fastact_has(const char *wanted)
+    const char *COMPILER "FASTACT_COMPILER"
+
+compiler = COMPILER.decode().strip()
 
 
 def features(names):

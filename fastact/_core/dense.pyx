@@ -1,4 +1,4 @@
-"""What a training step consists of, below the layers: buffers, dense layers, descent.
+"""Dense layers, forward and backward.
 
 Design
 ------
@@ -16,14 +16,12 @@ else has it.
 """
 
 cimport numpy as cnp
-from cpython.object cimport PyObject
-from cpython.pycapsule cimport PyCapsule_GetPointer
-from libc.float cimport DBL_MIN, FLT_MIN
-from libc.math cimport NAN
 
-from fastact._core.engine cimport Kernel, run, split, store_number
-from fastact._core.memory cimport LARGE, large_empty
-from fastact._core.ufuncs cimport RELEASE, kernel_of
+from fastact._core.engine cimport run, store_number
+from fastact._core.kernel cimport Kernel, loop_of
+from fastact._core.pools cimport Pool, fresh
+from fastact._core.threads cimport RELEASE, split
+from fastact._core.ufuncs cimport kernel_of
 
 import numpy as np
 
@@ -31,125 +29,18 @@ from fastact._core import ufuncs
 
 cnp.import_array()
 
-cdef extern from *:
-    """
-    #ifdef Py_GIL_DISABLED
-    #define FASTACT_GIL 0
-    #else
-    #define FASTACT_GIL 1
-    #endif
-    /* No reference but the list's, and no weak one, from which another could be made. */
-    #define FASTACT_ONLY_HERE(o) (Py_REFCNT(o) == 1 \\
-        && *(PyObject **) ((char *) (o) + Py_TYPE(o)->tp_weaklistoffset) == NULL)
-    """
-    const bint GIL "FASTACT_GIL"
-    bint only_here "FASTACT_ONLY_HERE"(PyObject *array) noexcept
-    PyObject *PyList_GET_ITEM(list items, Py_ssize_t i)
-
 cdef extern from "numpy/arrayobject.h":
-    object PyArray_EMPTY(int ndim, cnp.npy_intp *dims, int type_number, int fortran)
     object PyArray_MatrixProduct2(object a, object b, cnp.ndarray out)
 
 ctypedef void (*rows_t)(void *matrix, void *row, Py_ssize_t rows, Py_ssize_t columns) noexcept nogil
-ctypedef void (*squared_error_t)(
-    void *prediction, void *target, void *scale, void *gradient, double *sums, Py_ssize_t n
-) noexcept nogil
-ctypedef void (*descend_t)(void *parameter, void *gradient, void *settings, Py_ssize_t n) noexcept nogil
-ctypedef void (*descend_with_momentum_t)(
-    void *parameter, void *gradient, void *velocity, void *settings, Py_ssize_t n
-) noexcept nogil
 
 cdef enum:
     # Bytes of a tile: those of up to three arrays are in the L1 cache together.
     TILE = 8192
     # Columns that a thread is worth starting for: rows of less would be all overhead.
     WIDE = 64
-    # Arrays in a pool: two batch shapes, and two of each kind while the caller holds one.
-    SLOTS = 12
-    # Bytes from which results of elementwise layers come from a pool.
-    POOLED = 4096
     MAX_DIMS = cnp.NPY_MAXDIMS
-    OURS = (cnp.NPY_ARRAY_C_CONTIGUOUS | cnp.NPY_ARRAY_ALIGNED | cnp.NPY_ARRAY_WRITEABLE
-            | cnp.NPY_ARRAY_OWNDATA)
 
-
-# -------------------------------------------------------------------- buffers
-
-cdef class Pool:
-    """Arrays that are handed out again, once nobody else has a reference to them.
-
-    A view holds the array that owns its memory, and so do a memoryview and what was
-    made by the buffer protocol or DLPack: the arrays of a pool own theirs, so that
-    as long as one of these is about, the array is not handed out.
-
-    Without a GIL, the count of references does not tell what other threads do: there, every
-    array is a new one.
-    """
-
-    cdef list arrays
-
-    def __cinit__(self):
-        self.arrays = []
-
-    def empty(self, shape, dtype):
-        """An array of unknown content, as of `numpy.empty`."""
-        cdef cnp.npy_intp[MAX_DIMS] dims
-        cdef int i, ndim = <int> len(shape)
-        for i in range(ndim):
-            dims[i] = shape[i]
-        return self.take(ndim, dims, (<cnp.dtype?> dtype).num)
-
-    def like(self, first, second):
-        """An array for a result of operands that are `alike`, if it is a large one; else None.
-
-        A small one costs less where NumPy makes it, and other operands are for NumPy to judge.
-        """
-        cdef cnp.ndarray array
-        if not cnp.PyArray_CheckExact(first):
-            return None
-        array = <cnp.ndarray> first
-        if cnp.PyArray_NBYTES(array) < POOLED or not alike(first, second):
-            return None
-        return self.take(cnp.PyArray_NDIM(array), cnp.PyArray_DIMS(array), cnp.PyArray_TYPE(array))
-
-    cdef object take(self, int ndim, cnp.npy_intp *dims, int type_number):
-        cdef Py_ssize_t i
-        cdef PyObject *item
-        if not GIL:
-            return fresh(ndim, dims, type_number)
-        for i in range(len(self.arrays)):
-            item = PyList_GET_ITEM(self.arrays, i)
-            if only_here(item) and fits(<cnp.ndarray> item, ndim, dims, type_number):
-                return <object> item
-        array = fresh(ndim, dims, type_number)
-        if len(self.arrays) == SLOTS:
-            del self.arrays[0]                       # the oldest; its holder has it still
-        self.arrays.append(array)
-        return array
-
-
-cdef bint fits(cnp.ndarray array, int ndim, cnp.npy_intp *dims, int type_number) noexcept:
-    """Whether an array is as it would be made; its holder may have changed its attributes."""
-    cdef int i
-    if cnp.PyArray_NDIM(array) != ndim or cnp.PyArray_TYPE(array) != type_number:
-        return False
-    for i in range(ndim):
-        if cnp.PyArray_DIM(array, i) != dims[i]:
-            return False
-    return cnp.PyArray_FLAGS(array) & OURS == OURS and cnp.PyArray_ISNOTSWAPPED(array)
-
-
-cdef object fresh(int ndim, cnp.npy_intp *dims, int type_number):
-    cdef cnp.npy_intp size = cnp.PyArray_DescrFromType(type_number).itemsize
-    cdef int i
-    for i in range(ndim):
-        size *= dims[i]
-    if size < LARGE:
-        return PyArray_EMPTY(ndim, dims, type_number, 0)
-    return large_empty(ndim, dims, type_number, 0)
-
-
-# --------------------------------------------------------------- dense layers
 
 cdef struct Pass:
     # One pass over the rows of matrices that lie alike.
@@ -260,8 +151,8 @@ cdef class Dense:
         self.pool = Pool()
         self.type_number, self.item = weight.dtype.num, weight.itemsize
         self.columns, self.inputs = weight.shape
-        self.add_to_rows = <rows_t> loop_in(table, f"add_to_rows_{kind}")
-        self.sum_rows = <rows_t> loop_in(table, f"sum_rows_{kind}")
+        self.add_to_rows = <rows_t> loop_of(table, f"add_to_rows_{kind}")
+        self.sum_rows = <rows_t> loop_of(table, f"sum_rows_{kind}")
         self.keeps_input = keeps_input
         self.has_operand = operand is not None
         self.function = kernel_of(function, self.type_number, 1 + self.has_operand)
@@ -399,148 +290,3 @@ cdef object product(a, b, out):
 cdef void add_operand(Pass *this, char *data, Py_ssize_t step) noexcept:
     this.args[this.count], this.steps[this.count] = data, step
     this.count += 1
-
-
-cdef void *loop_in(dict table, str name) except NULL:
-    return PyCapsule_GetPointer(table[name], "fastact.kernel")
-
-
-# ------------------------------------------------------------------- losses
-
-cdef enum:
-    LANES = 16                       # as in kernels.pxi
-
-
-cpdef bint alike(first, second) noexcept:
-    """Whether both are contiguous arrays of one shape and one type, float32 or float64."""
-    cdef cnp.ndarray a, b
-    cdef int i
-    if not cnp.PyArray_CheckExact(first) or not cnp.PyArray_CheckExact(second):
-        return False
-    a, b = first, second
-    if (cnp.PyArray_TYPE(a) not in (cnp.NPY_FLOAT, cnp.NPY_DOUBLE)
-            or cnp.PyArray_TYPE(a) != cnp.PyArray_TYPE(b) or cnp.PyArray_NDIM(a) != cnp.PyArray_NDIM(b)
-            or not cnp.PyArray_ISCARRAY_RO(a) or not cnp.PyArray_ISCARRAY_RO(b)):
-        return False
-    for i in range(cnp.PyArray_NDIM(a)):
-        if cnp.PyArray_DIM(a, i) != cnp.PyArray_DIM(b, i):
-            return False
-    return True
-
-
-cdef class SquaredError:
-    """The mean of (prediction - target)**2, and its gradient."""
-
-    cdef squared_error_t narrow
-    cdef squared_error_t wide
-
-    def __init__(self, table=None):
-        table = ufuncs.kernel_table(ufuncs.isa) if table is None else table
-        self.narrow = <squared_error_t> loop_in(table, "squared_error_f32")
-        self.wide = <squared_error_t> loop_in(table, "squared_error_f64")
-
-    def __call__(self, cnp.ndarray prediction, cnp.ndarray target, cnp.ndarray gradient):
-        """The loss; the gradient is written."""
-        cdef double[LANES] sums
-        cdef double total = 0, scale
-        cdef float narrow_scale
-        cdef Py_ssize_t i, n = cnp.PyArray_SIZE(prediction)
-        if not alike(prediction, target) or not alike(prediction, gradient):
-            raise TypeError("wanted contiguous arrays of one type and shape")
-        scale = 2.0 / max(n, 1)
-        narrow_scale = <float> scale
-        for i in range(LANES):
-            sums[i] = 0
-        if cnp.PyArray_TYPE(prediction) == cnp.NPY_FLOAT:
-            self.narrow(
-                cnp.PyArray_DATA(prediction), cnp.PyArray_DATA(target), &narrow_scale,
-                cnp.PyArray_DATA(gradient), sums, n)
-        else:
-            self.wide(
-                cnp.PyArray_DATA(prediction), cnp.PyArray_DATA(target), &scale,
-                cnp.PyArray_DATA(gradient), sums, n)
-        for i in range(LANES):
-            total += sums[i]
-        return total / n if n else NAN
-
-
-# ------------------------------------------------------------ gradient descent
-
-cdef struct Step:
-    char *parameter
-    char *gradient
-    char *velocity                   # NULL: no momentum
-    char *settings
-    void *loop
-    Py_ssize_t item
-
-
-cdef void run_step(void *context, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
-    cdef Step *this = <Step *> context
-    cdef Py_ssize_t offset = start * this.item
-    if this.velocity == NULL:
-        (<descend_t> this.loop)(
-            this.parameter + offset, this.gradient + offset, this.settings, stop - start)
-    else:
-        (<descend_with_momentum_t> this.loop)(
-            this.parameter + offset, this.gradient + offset, this.velocity + offset, this.settings,
-            stop - start)
-
-
-cdef class Descent:
-    """Steps of gradient descent: of arrays that stay, contiguous, float32 or float64.
-
-    Parameters
-    ----------
-    parameters, gradients : list of ndarray
-        Alike, one by one.
-    momentum : bool
-        Whether the steps have momentum.
-    table : dict, optional
-        The kernel table to use.
-    """
-
-    cdef readonly list parameters, gradients, velocities
-    cdef void *narrow
-    cdef void *wide
-
-    def __init__(self, parameters, gradients, bint momentum, table=None):
-        table = ufuncs.kernel_table(ufuncs.isa) if table is None else table
-        for parameter, gradient in zip(parameters, gradients):
-            if not alike(parameter, gradient):
-                raise TypeError(
-                    "a parameter and its gradient are to be contiguous arrays of one shape, both float32 "
-                    f"or both float64, not {type(parameter).__name__} and {type(gradient).__name__}")
-        name = "descend_with_momentum" if momentum else "descend"
-        self.narrow, self.wide = loop_in(table, f"{name}_f32"), loop_in(table, f"{name}_f64")
-        self.parameters, self.gradients = list(parameters), list(gradients)
-        self.velocities = [np.zeros_like(p) for p in self.parameters] if momentum else None
-
-    def step(self, double rate, double momentum):
-        """velocity = momentum * velocity + gradient, parameter -= rate * velocity."""
-        cdef float[3] narrow_settings = [<float> rate, <float> momentum, FLT_MIN]
-        cdef double[3] wide_settings = [rate, momentum, DBL_MIN]
-        cdef Step this
-        cdef cnp.ndarray array
-        cdef Py_ssize_t i, n
-        for array in self.parameters:
-            if not cnp.PyArray_ISWRITEABLE(array):
-                raise ValueError(f"a parameter of shape {(<object> array).shape} is read-only")
-        for i in range(len(self.parameters)):
-            array = self.parameters[i]
-            n = cnp.PyArray_SIZE(array)
-            this.item = cnp.PyArray_ITEMSIZE(array)
-            this.parameter = cnp.PyArray_BYTES(array)
-            this.gradient = cnp.PyArray_BYTES(<cnp.ndarray> self.gradients[i])
-            this.velocity = NULL
-            if self.velocities is not None:
-                this.velocity = cnp.PyArray_BYTES(<cnp.ndarray> self.velocities[i])
-            if this.item == 4:
-                this.loop, this.settings = self.narrow, <char *> narrow_settings
-            else:
-                this.loop, this.settings = self.wide, <char *> wide_settings
-            if n < RELEASE:
-                split(run_step, &this, n, 64, n)
-            else:
-                with nogil:
-                    split(run_step, &this, n, 64, n)

@@ -28,6 +28,8 @@ class Operation:
     operands: tuple[str, ...]
     doc: str
     default: float | None = None
+    integers: bool = False
+    narrow: str = "float32"
 
     @property
     def signature(self) -> Signature:
@@ -114,6 +116,8 @@ OPERATIONS = (
             "relu_backward, leaky_relu",
             "Exact, for float16, float32, float64, bfloat16 of ml_dtypes, and all integer dtypes.",
         ),
+        integers=True,
+        narrow="bits",
     ),
     Operation(
         "leaky_relu",
@@ -141,6 +145,7 @@ OPERATIONS = (
             "correctly rounded in float16 and bfloat16. The tail is kept down to the smallest",
             "subnormal number (x near -103.97 in float32, -745.1 in float64).",
         ),
+        narrow="own",
     ),
     Operation(
         "relu_backward",
@@ -178,6 +183,7 @@ OPERATIONS = (
             _FLOATS,
             "At most 1.5 ULP, in both tails.",
         ),
+        narrow="own",
     ),
     Operation(
         "sigmoid_backward_from_output",

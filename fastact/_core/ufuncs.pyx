@@ -19,14 +19,13 @@ import sys
 cimport numpy as cnp
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
-from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.string cimport memset
 
-from fastact._core.engine cimport (
-    MAX_INPUTS, Kernel, by_columns, convert_t, run, run_tiles, store_number,
-    transpose_t,
-)
+from fastact._core.engine cimport run, store_number
+from fastact._core.kernel cimport MAX_INPUTS, Kernel, convert_t, loop_or_null, transpose_t
 from fastact._core.memory cimport LARGE, large_empty
+from fastact._core.threads cimport RELEASE
+from fastact._core.tiles cimport by_columns, run_tiles
 
 import numpy as np
 
@@ -398,32 +397,26 @@ cdef bint overrides(object operand):
 
 # ------------------------------------------------------- the ufuncs themselves
 
-cdef void *loop_of(dict table, str name):
-    """The address in a row of the kernel table, or NULL."""
-    row = table.get(name)
-    return NULL if row is None else PyCapsule_GetPointer(row, "fastact.kernel")
-
-
 cdef bint find_kernel(dict table, str name, int nin, str kind, Py_ssize_t item, Kernel *kernel):
     """Fills in `kernel` for an operation and a type; False where the table has none."""
     memset(kernel, 0, sizeof(Kernel))
     kernel.nin = nin
     kernel.item = kernel.block_item = item
-    kernel.every_second = <convert_t> loop_of(table, f"every_second_{item}")
-    kernel.transpose = <transpose_t> loop_of(table, f"transpose_{item}")
-    kernel.stream = <convert_t> loop_of(table, "stream")
-    kernel.loop = loop_of(table, f"{name}_{kind}")
+    kernel.every_second = <convert_t> loop_or_null(table, f"every_second_{item}")
+    kernel.transpose = <transpose_t> loop_or_null(table, f"transpose_{item}")
+    kernel.stream = <convert_t> loop_or_null(table, "stream")
+    kernel.loop = loop_or_null(table, f"{name}_{kind}")
     if kernel.loop == NULL:
-        kernel.load = <convert_t> loop_of(table, f"load_{kind}")
-        kernel.store = <convert_t> loop_of(table, f"store_{kind}")
+        kernel.load = <convert_t> loop_or_null(table, f"load_{kind}")
+        kernel.store = <convert_t> loop_or_null(table, f"store_{kind}")
         if kernel.load == NULL:
             return False
         kind = "f32"
         kernel.block_item = 4
-        kernel.loop = loop_of(table, f"{name}_narrow")
+        kernel.loop = loop_or_null(table, f"{name}_narrow")
         if kernel.loop == NULL:
-            kernel.loop = loop_of(table, f"{name}_f32")
-    kernel.shared_loop = loop_of(table, f"{name}_shared_{kind}")
+            kernel.loop = loop_or_null(table, f"{name}_f32")
+    kernel.shared_loop = loop_or_null(table, f"{name}_shared_{kind}")
     return kernel.loop != NULL
 
 

@@ -16,8 +16,8 @@ from fastact import (
     sigmoid_backward,
     sigmoid_backward_from_output,
 )
-from fastact._core.dense import Pool
 from fastact._core.operands import with_shape
+from fastact._core.pools import Pool
 from fastact.layers._base import Layer, no_forward, wrong_gradient
 
 __all__ = ["Activation", "LeakyReLU", "ReLU", "Sigmoid"]

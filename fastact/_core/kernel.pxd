@@ -1,0 +1,48 @@
+"""What a kernel is, how it is called, and how it is found in a kernel table."""
+
+from cpython.pycapsule cimport PyCapsule_GetPointer
+
+ctypedef void (*convert_t)(void *source, void *target, Py_ssize_t n) noexcept nogil
+
+ctypedef void (*transpose_t)(
+    void *source, Py_ssize_t source_step, void *target, Py_ssize_t target_step,
+    Py_ssize_t rows, Py_ssize_t columns) noexcept nogil
+
+ctypedef void (*unary_t)(void *a, void *out, Py_ssize_t n) noexcept nogil
+ctypedef void (*binary_t)(void *a, void *b, void *out, Py_ssize_t n) noexcept nogil
+ctypedef void (*ternary_t)(void *a, void *b, void *c, void *out, Py_ssize_t n) noexcept nogil
+
+cdef enum:
+    MAX_INPUTS = 3
+
+cdef struct Kernel:
+    # One operation on one type.
+    void *loop                # over contiguous operands of the type computed in
+    void *shared_loop         # the same with the last input a single value, or NULL
+    convert_t load            # from the type of the arrays to the type computed in,
+    convert_t store           # and back; NULL where these are the same
+    convert_t every_second    # copies every second element; NULL where there is none
+    transpose_t transpose     # copies rows to columns; NULL where there is none
+    convert_t stream          # copies bytes past the cache; for 0 bytes, waits for the stores
+    int nin
+    Py_ssize_t item           # bytes of an element of the arrays
+    Py_ssize_t block_item     # bytes of an element of the type computed in
+
+
+cdef inline void call(void *loop, int nin, char **args, Py_ssize_t n) noexcept nogil:
+    if nin == 1:
+        (<unary_t> loop)(args[0], args[1], n)
+    elif nin == 2:
+        (<binary_t> loop)(args[0], args[1], args[2], n)
+    else:
+        (<ternary_t> loop)(args[0], args[1], args[2], args[3], n)
+
+
+cdef inline void *loop_of(dict table, str name) except NULL:
+    """The address of a loop in a kernel table; KeyError if it is not there."""
+    return PyCapsule_GetPointer(table[name], "fastact.kernel")
+
+
+cdef inline void *loop_or_null(dict table, str name) except? NULL:
+    """The address of a loop in a kernel table, or NULL."""
+    return loop_of(table, name) if name in table else NULL

@@ -1,0 +1,92 @@
+# Copies that the engine makes into and out of its blocks.
+#
+# `every_second`: the commonest stride. Written out, it is loaded in whole vectors and shuffled.
+
+ctypedef fused bits_array:
+    u16
+    u32
+    u64
+
+cdef void every_second(bits_array x, bits_array out, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    # Up to the last element but one: a vector also loads the element behind its last.
+    for i in range(n - 1):
+        out[i] = x[2 * i]
+    if n > 0:
+        out[n - 1] = x[2 * n - 2]
+
+
+cdef void stream(char *x, char *out, Py_ssize_t n) noexcept nogil:
+    """Copies n bytes past the cache, and, if n is 0, waits until all have arrived."""
+    cdef Py_ssize_t done = stream_vectors(x, out, n)
+    memcpy(out + done, x + done, n - done)
+    if n == 0:
+        fence()
+
+
+cdef inline void transpose_square(
+    bits_array kind, char *x, Py_ssize_t x_step, char *out, Py_ssize_t out_step
+) noexcept nogil:
+    """out[j, i] = x[i, j] for as many rows and columns as fill a vector; `kind` is not read."""
+    if bits_array is u16:
+        square_16(x, x_step, out, out_step)
+    elif bits_array is u32:
+        square_32(x, x_step, out, out_step)
+    else:
+        square_64(x, x_step, out, out_step)
+
+
+cdef void transpose(
+    bits_array x, Py_ssize_t x_step, bits_array out, Py_ssize_t out_step,
+    Py_ssize_t rows, Py_ssize_t columns
+) noexcept nogil:
+    """out[j, i] = x[i, j]. Steps: from row to row, in bytes; columns are contiguous."""
+    cdef Py_ssize_t item = sizeof(x[0]), side = ROW // <Py_ssize_t> sizeof(x[0])
+    cdef Py_ssize_t outer, inner, i, j, k
+    cdef char *source
+    cdef char *target
+    # Few rows at a time of the array whose rows are further apart, and along these: where the
+    # distance is a power of two, their lines share one set of the cache.
+    cdef bint by_rows = max(x_step, -x_step) > max(out_step, -out_step)
+    outer = rows if by_rows else columns
+    inner = columns if by_rows else rows
+    cdef Py_ssize_t source_outer = x_step if by_rows else item
+    cdef Py_ssize_t source_inner = item if by_rows else x_step
+    cdef Py_ssize_t target_outer = item if by_rows else out_step
+    cdef Py_ssize_t target_inner = out_step if by_rows else item
+    i = 0
+    while i < outer:
+        source, target = <char *> x + i * source_outer, <char *> out + i * target_outer
+        j = 0
+        if outer - i >= side:
+            while inner - j >= side:
+                transpose_square(x, source, x_step, target, out_step)
+                source += side * source_inner
+                target += side * target_inner
+                j += side
+        for k in range(min(side, outer - i)):
+            copy(
+                <bits_array> (source + k * source_outer), source_inner,
+                <bits_array> (target + k * target_outer), target_inner, inner - j)
+        i += side
+
+
+cdef inline void copy(
+    bits_array x, Py_ssize_t x_step, bits_array out, Py_ssize_t out_step, Py_ssize_t n
+) noexcept nogil:
+    """out[i] = x[i]; steps in bytes."""
+    cdef Py_ssize_t i
+    for i in range(n):
+        (<bits_array> (<char *> out + i * out_step))[0] = (<bits_array> (<char *> x + i * x_step))[0]
+
+
+TABLE.update({
+    "every_second_2": entry(<void *> every_second[u16]),
+    "every_second_4": entry(<void *> every_second[u32]),
+    "every_second_8": entry(<void *> every_second[u64]),
+    "transpose_2": entry(<void *> transpose[u16]),
+    "transpose_4": entry(<void *> transpose[u32]),
+    "transpose_8": entry(<void *> transpose[u64]),
+})
+if STREAMS:
+    TABLE["stream"] = entry(<void *> stream)

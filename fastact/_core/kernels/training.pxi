@@ -1,0 +1,91 @@
+# Loops of dense layers, of the squared error and of gradient descent, which `dense.pyx` and
+# `training.pyx` call.
+#
+# Over a contiguous matrix, row by row: the order of every sum is that of the rows. What an
+# activation does between them is one of the loops above.
+
+cdef void add_to_rows(
+    real_array matrix, real_array row, Py_ssize_t rows, Py_ssize_t columns
+) noexcept nogil:
+    cdef Py_ssize_t i, j
+    for i in range(rows):
+        for j in range(columns):
+            matrix[j] += row[j]
+        matrix += columns
+
+
+cdef void sum_rows(
+    real_array matrix, real_array total, Py_ssize_t rows, Py_ssize_t columns
+) noexcept nogil:
+    cdef Py_ssize_t i, j
+    for i in range(rows):
+        for j in range(columns):
+            total[j] += matrix[j]
+        matrix += columns
+
+
+# A step of gradient descent. `settings`: learning rate, momentum, smallest normal number.
+# Where the gradient stays 0, as for a dead unit, a velocity would end among the subnormal
+# numbers and stay there (0.9 of the least is rounded to the least), which makes every step
+# several times slower: it becomes 0.
+
+cdef void descend(
+    real_array parameter, real_array gradient, real_array settings, Py_ssize_t n
+) noexcept nogil:
+    cdef Py_ssize_t i
+    rate = settings[0]
+    for i in range(n):
+        parameter[i] -= rate * gradient[i]
+
+
+cdef void descend_with_momentum(
+    real_array parameter, real_array gradient, real_array velocity, real_array settings, Py_ssize_t n
+) noexcept nogil:
+    cdef Py_ssize_t i
+    rate, momentum, least = settings[0], settings[1], settings[2]
+    for i in range(n):
+        velocity[i] = momentum * velocity[i] + gradient[i]
+        velocity[i] = 0 if formula.absolute(velocity[i]) < least else velocity[i]
+        parameter[i] -= rate * velocity[i]
+
+
+# Mean squared error: the differences times `scale`, and the sum of the squares, in LANES parts,
+# so that its order is the same on every instruction set.
+
+cdef enum:
+    LANES = 16
+
+
+cdef inline double square(double x) noexcept nogil:
+    return x * x
+
+
+cdef void squared_error(
+    real_array prediction, real_array target, real_array scale, real_array gradient, f64 sums, Py_ssize_t n
+) noexcept nogil:
+    cdef Py_ssize_t i, j
+    factor = scale[0]
+    for i in range(n // LANES):
+        for j in range(LANES):
+            gradient[j] = (prediction[j] - target[j]) * factor
+            sums[j] += square(prediction[j] - target[j])
+        prediction += LANES
+        target += LANES
+        gradient += LANES
+    for j in range(n % LANES):
+        gradient[j] = (prediction[j] - target[j]) * factor
+        sums[j] += square(prediction[j] - target[j])
+
+
+TABLE.update({
+    f"{name}_{kind}": loop
+    for name, loops in {
+        "add_to_rows": (entry(<void *> add_to_rows[f32]), entry(<void *> add_to_rows[f64])),
+        "sum_rows": (entry(<void *> sum_rows[f32]), entry(<void *> sum_rows[f64])),
+        "descend": (entry(<void *> descend[f32]), entry(<void *> descend[f64])),
+        "descend_with_momentum": (
+            entry(<void *> descend_with_momentum[f32]), entry(<void *> descend_with_momentum[f64])),
+        "squared_error": (entry(<void *> squared_error[f32]), entry(<void *> squared_error[f64])),
+    }.items()
+    for kind, loop in zip(("f32", "f64"), loops)
+})

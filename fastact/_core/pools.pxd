@@ -1,0 +1,11 @@
+"""What the pools module offers to the modules above it."""
+
+cimport numpy as cnp
+
+cdef class Pool:
+    cdef list arrays
+    cdef object take(self, int ndim, cnp.npy_intp *dims, int type_number)
+
+cdef object fresh(int ndim, cnp.npy_intp *dims, int type_number)
+
+cpdef bint alike(first, second) noexcept

@@ -1,0 +1,124 @@
+"""Arrays that layers and losses hand out again, once their caller has dropped them."""
+
+cimport numpy as cnp
+from cpython.object cimport PyObject
+
+from fastact._core.memory cimport LARGE, large_empty
+
+cnp.import_array()
+
+cdef extern from *:
+    """
+    #ifdef Py_GIL_DISABLED
+    #define FASTACT_GIL 0
+    #else
+    #define FASTACT_GIL 1
+    #endif
+    /* No reference but the list's, and no weak one, from which another could be made. */
+    #define FASTACT_ONLY_HERE(o) (Py_REFCNT(o) == 1 \\
+        && *(PyObject **) ((char *) (o) + Py_TYPE(o)->tp_weaklistoffset) == NULL)
+    """
+    const bint GIL "FASTACT_GIL"
+    bint only_here "FASTACT_ONLY_HERE"(PyObject *array) noexcept
+    PyObject *PyList_GET_ITEM(list items, Py_ssize_t i)
+
+cdef extern from "numpy/arrayobject.h":
+    object PyArray_EMPTY(int ndim, cnp.npy_intp *dims, int type_number, int fortran)
+
+cdef enum:
+    # Arrays in a pool: two batch shapes, and two of each kind while the caller holds one.
+    SLOTS = 12
+    # Bytes from which results of elementwise layers come from a pool.
+    POOLED = 4096
+    MAX_DIMS = cnp.NPY_MAXDIMS
+    OURS = (cnp.NPY_ARRAY_C_CONTIGUOUS | cnp.NPY_ARRAY_ALIGNED | cnp.NPY_ARRAY_WRITEABLE
+            | cnp.NPY_ARRAY_OWNDATA)
+
+
+cdef class Pool:
+    """Arrays that are handed out again, once nobody else has a reference to them.
+
+    A view holds the array that owns its memory, and so do a memoryview and what was
+    made by the buffer protocol or DLPack: the arrays of a pool own theirs, so that
+    as long as one of these is about, the array is not handed out.
+
+    Without a GIL, the count of references does not tell what other threads do: there, every
+    array is a new one.
+    """
+
+    def __cinit__(self):
+        self.arrays = []
+
+    def empty(self, shape, dtype):
+        """An array of unknown content, as of `numpy.empty`."""
+        cdef cnp.npy_intp[MAX_DIMS] dims
+        cdef int i, ndim = <int> len(shape)
+        for i in range(ndim):
+            dims[i] = shape[i]
+        return self.take(ndim, dims, (<cnp.dtype?> dtype).num)
+
+    def like(self, first, second):
+        """An array for a result of operands that are `alike`, if it is a large one; else None.
+
+        A small one costs less where NumPy makes it, and other operands are for NumPy to judge.
+        """
+        cdef cnp.ndarray array
+        if not cnp.PyArray_CheckExact(first):
+            return None
+        array = <cnp.ndarray> first
+        if cnp.PyArray_NBYTES(array) < POOLED or not alike(first, second):
+            return None
+        return self.take(cnp.PyArray_NDIM(array), cnp.PyArray_DIMS(array), cnp.PyArray_TYPE(array))
+
+    cdef object take(self, int ndim, cnp.npy_intp *dims, int type_number):
+        cdef Py_ssize_t i
+        cdef PyObject *item
+        if not GIL:
+            return fresh(ndim, dims, type_number)
+        for i in range(len(self.arrays)):
+            item = PyList_GET_ITEM(self.arrays, i)
+            if only_here(item) and fits(<cnp.ndarray> item, ndim, dims, type_number):
+                return <object> item
+        array = fresh(ndim, dims, type_number)
+        if len(self.arrays) == SLOTS:
+            del self.arrays[0]                       # the oldest; its holder has it still
+        self.arrays.append(array)
+        return array
+
+
+cdef bint fits(cnp.ndarray array, int ndim, cnp.npy_intp *dims, int type_number) noexcept:
+    """Whether an array is as it would be made; its holder may have changed its attributes."""
+    cdef int i
+    if cnp.PyArray_NDIM(array) != ndim or cnp.PyArray_TYPE(array) != type_number:
+        return False
+    for i in range(ndim):
+        if cnp.PyArray_DIM(array, i) != dims[i]:
+            return False
+    return cnp.PyArray_FLAGS(array) & OURS == OURS and cnp.PyArray_ISNOTSWAPPED(array)
+
+
+cdef object fresh(int ndim, cnp.npy_intp *dims, int type_number):
+    cdef cnp.npy_intp size = cnp.PyArray_DescrFromType(type_number).itemsize
+    cdef int i
+    for i in range(ndim):
+        size *= dims[i]
+    if size < LARGE:
+        return PyArray_EMPTY(ndim, dims, type_number, 0)
+    return large_empty(ndim, dims, type_number, 0)
+
+
+cpdef bint alike(first, second) noexcept:
+    """Whether both are contiguous arrays of one shape and one type, float32 or float64."""
+    cdef cnp.ndarray a, b
+    cdef int i
+    if not cnp.PyArray_CheckExact(first) or not cnp.PyArray_CheckExact(second):
+        return False
+    a, b = first, second
+    if (cnp.PyArray_TYPE(a) not in (cnp.NPY_FLOAT, cnp.NPY_DOUBLE)
+            or cnp.PyArray_TYPE(a) != cnp.PyArray_TYPE(b) or cnp.PyArray_NDIM(a) != cnp.PyArray_NDIM(b)
+            or not cnp.PyArray_ISCARRAY_RO(a) or not cnp.PyArray_ISCARRAY_RO(b)):
+        return False
+    for i in range(cnp.PyArray_NDIM(a)):
+        if cnp.PyArray_DIM(a, i) != cnp.PyArray_DIM(b, i):
+            return False
+    return True

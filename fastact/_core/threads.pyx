@@ -1,0 +1,165 @@
+"""How many threads a large call uses, and the one parallel region.
+
+As every kernel is elementwise, the shares of the threads do not change the results.
+"""
+
+import operator
+import os
+from contextlib import contextmanager
+
+cimport cython
+from cython.parallel cimport prange
+
+from fastact._core.flags cimport flags_t, restore_flags, save_flags
+
+cdef extern from *:
+    """
+    #ifdef _OPENMP
+    #include <omp.h>
+    #define FASTACT_OPENMP 1
+    #else
+    #define FASTACT_OPENMP 0
+    #define omp_get_max_threads() 1
+    #endif
+
+    /* libgomp hangs in a forked child whose parent has run a parallel region. */
+    static int fastact_forked = 0;
+    #if defined(_WIN32)
+    static int fastact_watch_fork(void) { return 0; }
+    #else
+    #include <pthread.h>
+    static void fastact_after_fork(void) { fastact_forked = 1; }
+    static int fastact_watch_fork(void) { return pthread_atfork(NULL, NULL, fastact_after_fork); }
+    #endif
+    """
+    const bint OPENMP "FASTACT_OPENMP"
+    int forked "fastact_forked"
+    int watch_fork "fastact_watch_fork"()
+    int omp_get_max_threads() noexcept nogil
+
+cdef enum:
+    NO_LIMIT = 65536
+
+cdef int _limit = 1
+
+cdef int threads_allowed() noexcept nogil:
+    """How many threads a large call may use now.
+
+    OpenMP's own number is asked every time: OMP_NUM_THREADS, the affinity of the
+    process and threadpoolctl all show in it. A forked child computes serially.
+    """
+    if not OPENMP or forked:
+        return 1
+    return max(1, min(_limit, omp_get_max_threads()))
+
+
+def get_num_threads():
+    """How many threads a large call uses.
+
+    Returns
+    -------
+    int
+        The least of the limit set here, of what the control group of the process may
+        use, and of OpenMP's own number, in which ``OMP_NUM_THREADS``, the affinity of
+        the process and threadpoolctl show. 1 in a build without OpenMP, and in a forked child.
+    """
+    return threads_allowed()
+
+
+def set_num_threads(n):
+    """Use at most `n` threads for a call; see `get_num_threads` for what else limits them.
+
+    The limit holds for the whole process. A call is split when every thread gets 65,536
+    elements or more.
+
+    Parameters
+    ----------
+    n : int
+        1 or more. The default is what the environment variable ``FASTACT_NUM_THREADS``
+        says, else no limit.
+
+    Returns
+    -------
+    int
+        The limit until now.
+
+    Raises
+    ------
+    TypeError
+        If `n` is not an integer.
+    ValueError
+        If `n` is less than 1.
+    """
+    global _limit
+    count = operator.index(n)
+    if count < 1:
+        raise ValueError(f"number of threads: {n} given, wanted 1 or more")
+    previous = _limit
+    _limit = min(count, NO_LIMIT)
+    return previous
+
+
+@contextmanager
+def num_threads(n):
+    """Use at most `n` threads within a ``with`` block; as `set_num_threads`, and back.
+
+    Parameters
+    ----------
+    n : int
+        1 or more.
+
+    Examples
+    --------
+    >>> import fastact
+    >>> with fastact.num_threads(1):
+    ...     fastact.get_num_threads()
+    1
+    """
+    previous = set_num_threads(n)
+    try:
+        yield
+    finally:
+        set_num_threads(previous)
+
+
+def _default_limit():
+    """FASTACT_NUM_THREADS, or what the control group of this process may use."""
+    asked = os.environ.get("FASTACT_NUM_THREADS")
+    if asked:
+        if not asked.isdecimal() or int(asked) < 1:
+            raise ImportError(f"FASTACT_NUM_THREADS={asked!r}: wanted a number from 1 on")
+        return min(int(asked), NO_LIMIT)
+    try:
+        with open("/sys/fs/cgroup/cpu.max") as file:
+            quota, period = file.read().split()
+        return max(1, -(-int(quota) // int(period)))
+    except (OSError, ValueError):                    # no control groups, or no quota ("max")
+        return NO_LIMIT
+
+
+@cython.cdivision(True)
+cdef void split(
+    share_t work, void *context, Py_ssize_t n, Py_ssize_t unit, Py_ssize_t elements
+) noexcept nogil:
+    """Calls work(context, start, stop) for shares of range(n), one per thread.
+
+    As many threads as `elements` in all are worth. Shares begin at multiples of `unit`.
+    """
+    cdef flags_t flags = save_flags()
+    cdef Py_ssize_t units = (n + unit - 1) // unit, share
+    cdef int part, threads = 1
+    if elements >= 2 * SHARE:
+        threads = <int> max(1, min(<Py_ssize_t> threads_allowed(), elements // SHARE, units))
+    if threads == 1:
+        work(context, 0, n)
+    else:
+        share = (units + threads - 1) // threads * unit
+        for part in prange(threads, num_threads=threads, schedule="static"):
+            work(context, min(n, part * share), min(n, (part + 1) * share))
+    restore_flags(flags)
+
+
+openmp = bool(OPENMP)
+if watch_fork():
+    raise ImportError("pthread_atfork failed: out of memory")
+_limit = _default_limit()

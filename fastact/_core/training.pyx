@@ -1,0 +1,144 @@
+"""Passes of training that no layer owns: the squared error, and steps of gradient descent."""
+
+cimport numpy as cnp
+from libc.float cimport DBL_MIN, FLT_MIN
+from libc.math cimport NAN
+
+from fastact._core.kernel cimport loop_of
+from fastact._core.pools cimport alike
+from fastact._core.threads cimport RELEASE, split
+
+import numpy as np
+
+from fastact._core import ufuncs
+
+cnp.import_array()
+
+ctypedef void (*squared_error_t)(
+    void *prediction, void *target, void *scale, void *gradient, double *sums, Py_ssize_t n
+) noexcept nogil
+ctypedef void (*descend_t)(void *parameter, void *gradient, void *settings, Py_ssize_t n) noexcept nogil
+ctypedef void (*descend_with_momentum_t)(
+    void *parameter, void *gradient, void *velocity, void *settings, Py_ssize_t n
+) noexcept nogil
+
+cdef enum:
+    LANES = 16                       # as in kernels/training.pxi
+
+
+cdef class SquaredError:
+    """The mean of (prediction - target)**2, and its gradient."""
+
+    cdef squared_error_t narrow
+    cdef squared_error_t wide
+
+    def __init__(self, table=None):
+        table = ufuncs.kernel_table(ufuncs.isa) if table is None else table
+        self.narrow = <squared_error_t> loop_of(table, "squared_error_f32")
+        self.wide = <squared_error_t> loop_of(table, "squared_error_f64")
+
+    def __call__(self, cnp.ndarray prediction, cnp.ndarray target, cnp.ndarray gradient):
+        """The loss; the gradient is written."""
+        cdef double[LANES] sums
+        cdef double total = 0, scale
+        cdef float narrow_scale
+        cdef Py_ssize_t i, n = cnp.PyArray_SIZE(prediction)
+        if not alike(prediction, target) or not alike(prediction, gradient):
+            raise TypeError("wanted contiguous arrays of one type and shape")
+        scale = 2.0 / max(n, 1)
+        narrow_scale = <float> scale
+        for i in range(LANES):
+            sums[i] = 0
+        if cnp.PyArray_TYPE(prediction) == cnp.NPY_FLOAT:
+            self.narrow(
+                cnp.PyArray_DATA(prediction), cnp.PyArray_DATA(target), &narrow_scale,
+                cnp.PyArray_DATA(gradient), sums, n)
+        else:
+            self.wide(
+                cnp.PyArray_DATA(prediction), cnp.PyArray_DATA(target), &scale,
+                cnp.PyArray_DATA(gradient), sums, n)
+        for i in range(LANES):
+            total += sums[i]
+        return total / n if n else NAN
+
+
+# ------------------------------------------------------------ gradient descent
+
+cdef struct Step:
+    char *parameter
+    char *gradient
+    char *velocity                   # NULL: no momentum
+    char *settings
+    void *loop
+    Py_ssize_t item
+
+
+cdef void run_step(void *context, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
+    cdef Step *this = <Step *> context
+    cdef Py_ssize_t offset = start * this.item
+    if this.velocity == NULL:
+        (<descend_t> this.loop)(
+            this.parameter + offset, this.gradient + offset, this.settings, stop - start)
+    else:
+        (<descend_with_momentum_t> this.loop)(
+            this.parameter + offset, this.gradient + offset, this.velocity + offset, this.settings,
+            stop - start)
+
+
+cdef class Descent:
+    """Steps of gradient descent: of arrays that stay, contiguous, float32 or float64.
+
+    Parameters
+    ----------
+    parameters, gradients : list of ndarray
+        Alike, one by one.
+    momentum : bool
+        Whether the steps have momentum.
+    table : dict, optional
+        The kernel table to use.
+    """
+
+    cdef readonly list parameters, gradients, velocities
+    cdef void *narrow
+    cdef void *wide
+
+    def __init__(self, parameters, gradients, bint momentum, table=None):
+        table = ufuncs.kernel_table(ufuncs.isa) if table is None else table
+        for parameter, gradient in zip(parameters, gradients):
+            if not alike(parameter, gradient):
+                raise TypeError(
+                    "a parameter and its gradient are to be contiguous arrays of one shape, both float32 "
+                    f"or both float64, not {type(parameter).__name__} and {type(gradient).__name__}")
+        name = "descend_with_momentum" if momentum else "descend"
+        self.narrow, self.wide = loop_of(table, f"{name}_f32"), loop_of(table, f"{name}_f64")
+        self.parameters, self.gradients = list(parameters), list(gradients)
+        self.velocities = [np.zeros_like(p) for p in self.parameters] if momentum else None
+
+    def step(self, double rate, double momentum):
+        """velocity = momentum * velocity + gradient, parameter -= rate * velocity."""
+        cdef float[3] narrow_settings = [<float> rate, <float> momentum, FLT_MIN]
+        cdef double[3] wide_settings = [rate, momentum, DBL_MIN]
+        cdef Step this
+        cdef cnp.ndarray array
+        cdef Py_ssize_t i, n
+        for array in self.parameters:
+            if not cnp.PyArray_ISWRITEABLE(array):
+                raise ValueError(f"a parameter of shape {(<object> array).shape} is read-only")
+        for i in range(len(self.parameters)):
+            array = self.parameters[i]
+            n = cnp.PyArray_SIZE(array)
+            this.item = cnp.PyArray_ITEMSIZE(array)
+            this.parameter = cnp.PyArray_BYTES(array)
+            this.gradient = cnp.PyArray_BYTES(<cnp.ndarray> self.gradients[i])
+            this.velocity = NULL
+            if self.velocities is not None:
+                this.velocity = cnp.PyArray_BYTES(<cnp.ndarray> self.velocities[i])
+            if this.item == 4:
+                this.loop, this.settings = self.narrow, <char *> narrow_settings
+            else:
+                this.loop, this.settings = self.wide, <char *> wide_settings
+            if n < RELEASE:
+                split(run_step, &this, n, 64, n)
+            else:
+                with nogil:
+                    split(run_step, &this, n, 64, n)

@@ -1,0 +1,9 @@
+"""Every formula under one name: ``cimport fastact.activations as formula``."""
+
+from fastact.activations.arithmetic cimport absolute, to_odd_float
+from fastact.activations.half cimport from_bfloat, from_half, to_bfloat, to_half
+from fastact.activations.leaky_relu cimport leaky_relu, leaky_relu_backward
+from fastact.activations.relu cimport relu, relu_backward, relu_half
+from fastact.activations.sigmoid cimport (
+    sigmoid, sigmoid_backward, sigmoid_backward_from_output, sigmoid_backward_narrow, sigmoid_narrow,
+)

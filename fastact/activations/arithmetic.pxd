@@ -1,0 +1,160 @@
+"""Arithmetic that the formulas share: types, signs, fused multiply-add, NaN."""
+
+from libc.stdint cimport (
+    int8_t, int16_t, int32_t, int64_t,
+    uint8_t, uint16_t, uint32_t, uint64_t,
+)
+
+cdef extern from *:
+    """
+    #include <math.h>
+
+    /* Whether fma() is one instruction, which the compiler vectorises. */
+    #if defined(__FMA__) || defined(__FP_FAST_FMA) || defined(__aarch64__) \\
+        || defined(_M_ARM64) || (defined(_MSC_VER) && defined(__AVX2__))
+    #define FASTACT_HARDWARE_FMA 1
+    #else
+    #define FASTACT_HARDWARE_FMA 0
+    #endif
+    """
+    const bint HARDWARE_FMA "FASTACT_HARDWARE_FMA"
+    float c_fmaf "fmaf"(float a, float b, float c) noexcept nogil
+    double c_fma "fma"(double a, double b, double c) noexcept nogil
+    float c_fabsf "fabsf"(float x) noexcept nogil
+    double c_fabs "fabs"(double x) noexcept nogil
+    float c_copysignf "copysignf"(float size, float sign) noexcept nogil
+    double c_copysign "copysign"(double size, double sign) noexcept nogil
+
+
+ctypedef fused real:
+    float
+    double
+
+ctypedef fused number:
+    float
+    double
+    int8_t
+    int16_t
+    int32_t
+    int64_t
+    uint8_t
+    uint16_t
+    uint32_t
+    uint64_t
+
+
+cdef union float_bits:
+    float value
+    uint32_t bits
+
+cdef union double_bits:
+    double value
+    uint64_t bits
+
+
+cdef inline real absolute(real x) noexcept nogil:
+    if real is float:
+        return c_fabsf(x)
+    else:
+        return c_fabs(x)
+
+
+cdef inline real with_sign(real size, real sign) noexcept nogil:
+    if real is float:
+        return c_copysignf(size, sign)
+    else:
+        return c_copysign(size, sign)
+
+
+cdef inline double add_to_odd(double a, double b) noexcept nogil:
+    """a + b rounded to odd: exact, or the neighbour whose last bit is set.
+
+    A sum rounded so can be rounded once more, to at most two bits less, without
+    the error of double rounding (Boldo and Melquiond 2008, "Emulation of FMA
+    and correctly rounded sums: proved algorithms using rounding to odd").
+    """
+    cdef double total = a + b
+    cdef double part = total - a
+    cdef double error = (a - (total - part)) + (b - part)     # Knuth's TwoSum: exact
+    # An inexact even sum has an odd neighbour on either side, and the exact sum lies
+    # between it and the one towards `error`. No compares: SSE2 has none of 64 bits.
+    cdef double_bits odd, lost
+    odd.value = total
+    lost.value = error
+    cdef uint64_t magnitude = lost.bits << 1
+    cdef uint64_t inexact = (magnitude | (0 - magnitude)) >> 63
+    cdef uint64_t even = 1 - (odd.bits & 1)
+    cdef uint64_t away = (lost.bits ^ odd.bits) >> 63
+    odd.bits += (inexact & even) - ((inexact & even & away) << 1)
+    return odd.value if total - total == 0 else total          # infinity and NaN
+
+
+cdef inline double to_odd_float(double x) noexcept nogil:
+    """x rounded to odd to the 24 bits of a float: may be rounded again, to a float16."""
+    cdef double_bits odd
+    cdef uint64_t rest = (<uint64_t> 1 << 29) - 1              # the bits that a float lacks
+    odd.value = x
+    odd.bits = (odd.bits | ((odd.bits & rest) + rest)) & ~rest
+    return odd.value
+
+
+cdef inline double high_half(double x) noexcept nogil:
+    """x rounded to 26 bits, in integers so that the largest x does not overflow."""
+    cdef double_bits half
+    half.value = x
+    half.bits = (half.bits + (<uint64_t> 1 << 26)) & ~((<uint64_t> 1 << 27) - 1)
+    return half.value
+
+
+cdef inline double product_error(double a, double b, double product) noexcept nogil:
+    """a * b - product, exactly (Dekker 1971)."""
+    cdef double high_a = high_half(a), low_a = a - high_a
+    cdef double high_b = high_half(b), low_b = b - high_b
+    return ((high_a * high_b - product) + high_a * low_b + low_a * high_b) + low_a * low_b
+
+
+cdef inline real fma(real a, real b, real c) noexcept nogil:
+    """a * b + c, rounded once.
+
+    In software (Boldo and Melquiond 2008), a double holds the product of two floats
+    exactly, and a pair of doubles that of two doubles, unless it is below 2**-969.
+    """
+    cdef double high, low, total, part, rest, result
+    if HARDWARE_FMA:
+        if real is float:
+            return c_fmaf(a, b, c)
+        else:
+            return c_fma(a, b, c)
+    if real is float:
+        high = <double> a * <double> b
+        result = add_to_odd(high, <double> c)
+    else:
+        high = a * b
+        low = product_error(a, b, high)
+        # The sum of three: c + low, then high + that, and all that was lost.
+        total = c + low
+        part = total - c
+        rest = (c - (total - part)) + (low - part)
+        result = high + total
+        part = result - high
+        result += add_to_odd((high - (result - part)) + (total - part), rest)
+    # Infinity, NaN, and the sign of zero are those of the plain sum.
+    return <real> (result if absolute(result) > 0 else high + c)
+
+
+cdef inline real fma_of_any(real a, real b, real c) noexcept nogil:
+    """fma, also for doubles whose product is below 2**-969; in software, a call of libm."""
+    if real is float:
+        return fma(a, b, c)
+    else:
+        return c_fma(a, b, c)
+
+
+cdef inline real pass_nan(real result, real x) noexcept nogil:
+    """`result`, which is NaN where x is, with the bits that NaN x has.
+
+    An instruction hands a NaN operand on unchanged. In software it may lose its sign.
+    """
+    if HARDWARE_FMA:
+        return result
+    return result if x == x else x
