@@ -6,10 +6,10 @@ layer are switched off, as a step too large may do, and the networks are trained
 units come back? Last, the gradient of one sigmoid, computed from its input and from its output.
 """
 
-import argparse
 from typing import NamedTuple
 
 import numpy as np
+from shared.command import main
 from sklearn.datasets import load_digits
 
 import fastact
@@ -198,18 +198,5 @@ def draw(f, path):
     figure.savefig(path)
 
 
-def main():
-    """Run, print and draw."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--epochs", type=int, default=20, help="default: %(default)s")
-    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    parser.add_argument("--plot", default="backward.png", help="default: %(default)s")
-    options = parser.parse_args()
-    findings = run(options.epochs, options.seed)
-    report(findings)
-    draw(findings, options.plot)
-    print(f"\nThe picture: {options.plot}")
-
-
 if __name__ == "__main__":
-    main()
+    main(globals(), epochs=20)

@@ -8,11 +8,11 @@ times, without a fifth of the images each time, and those it then classifies.
 Is an output of 0.8 a probability? Yes, if 80 % of the images given about 0.8 are what it says.
 """
 
-import argparse
 from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
+from shared.command import main
 from sklearn.datasets import load_digits
 
 from fastact.layers import Linear, ReLU, Sequential, Sigmoid, Softmax
@@ -124,18 +124,5 @@ def draw(findings, path):
     figure.savefig(path)
 
 
-def main():
-    """Run, print and draw."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--epochs", type=int, default=10, help="default: %(default)s")
-    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    parser.add_argument("--plot", default="classifier.png", help="default: %(default)s")
-    options = parser.parse_args()
-    findings = run(options.epochs, options.seed)
-    report(findings)
-    draw(findings, options.plot)
-    print(f"\nThe picture: {options.plot}")
-
-
 if __name__ == "__main__":
-    main()
+    main(globals(), epochs=10)

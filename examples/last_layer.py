@@ -6,10 +6,10 @@ that many are negative; and the same divided by 16, for which sigmoid is also tr
 cross-entropy. All errors are in the intensities of 0 to 16.
 """
 
-import argparse
 from typing import NamedTuple
 
 import numpy as np
+from shared.command import main
 from sklearn.datasets import load_digits
 
 from fastact.layers import LeakyReLU, Linear, ReLU, Sequential, Sigmoid
@@ -153,18 +153,5 @@ def draw(findings, path):
     figure.savefig(path)
 
 
-def main():
-    """Run, print and draw."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--epochs", type=int, default=40, help="default: %(default)s")
-    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    parser.add_argument("--plot", default="last_layer.png", help="default: %(default)s")
-    options = parser.parse_args()
-    findings = run(options.epochs, options.seed)
-    report(findings)
-    draw(findings, options.plot)
-    print(f"\nThe reconstructions: {options.plot}")
-
-
 if __name__ == "__main__":
-    main()
+    main(globals(), epochs=40)

@@ -4,11 +4,11 @@ On two tasks: is a point of the square inside a disc, answered by four hidden un
 scikit-learn's digits odd. All accuracies are of points and images that were held out.
 """
 
-import argparse
 from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
+from shared.command import main
 from sklearn.datasets import load_digits
 
 from fastact.layers import Linear, ReLU, Sequential, Sigmoid
@@ -173,18 +173,5 @@ def draw(f, path):
     figure.savefig(path)
 
 
-def main():
-    """Run, print and draw."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--epochs", type=int, default=50, help="default: %(default)s")
-    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    parser.add_argument("--plot", default="why_nonlinear.png", help="default: %(default)s")
-    options = parser.parse_args()
-    findings = run(options.epochs, options.seed)
-    report(findings)
-    draw(findings, options.plot)
-    print(f"\nThe picture: {options.plot}")
-
-
 if __name__ == "__main__":
-    main()
+    main(globals(), epochs=50)

@@ -3,6 +3,7 @@
 Every bound leaves room around what was seen on the same setting with seeds 0 to 7.
 """
 
+import runpy
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -14,6 +15,11 @@ pytest.importorskip("sklearn", reason="no scikit-learn, whose digits the example
 
 FOLDER = Path(__file__).parent.parent / "examples"
 NAMES = ["last_layer", "classifier", "why_nonlinear", "backward"]
+
+
+@pytest.fixture(autouse=True)
+def _as_from_their_folder(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
 
 
 def load(name):
@@ -33,7 +39,7 @@ def test_prints_and_draws(name, monkeypatch, tmp_path, capsys):
     image = pytest.importorskip("matplotlib.image", reason="no matplotlib to draw with")
     path = tmp_path / "picture.png"
     monkeypatch.setattr(sys, "argv", [f"{name}.py", "--epochs", "2", "--plot", str(path)])
-    load(name).main()
+    runpy.run_path(str(FOLDER / f"{name}.py"), run_name="__main__")
     printed = capsys.readouterr().out
     assert str(path) in printed
     assert "nan" not in printed
