@@ -1,14 +1,15 @@
-"""THE reference table of the tests: what every ufunc should compute, and how exactly.
+"""The reference table of the tests: what every ufunc and its layers should do, and how exactly.
 
-One row per operation. A test goes over the rows, so a new row is tested by existing.
-Nothing here comes from fastact: narrow types are computed in float64, whose error is
-below 2**-28 ULP of float32, and float64 in mpmath with 240 bits, where every product of
-two or three doubles is exact.
+There is one `Expectation` per ufunc. Tests go over the table, so adding an expectation adds its
+tests. Nothing here comes from fastact. Narrow types are computed in float64, whose error is below
+2**-28 ULP of float32, and float64 in mpmath with 240 bits, where every product of two or three
+doubles is exact.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, field
+from functools import cache, partial
+from typing import Any
 
 import ml_dtypes
 import mpmath
@@ -22,22 +23,65 @@ EXACT_CONTEXT.prec = 240
 
 
 @dataclass(frozen=True, eq=False)
-class Row:
+class LayerExpectation:
+    """What is expected of an activation layer with certain settings.
+
+    Its values and gradients are those of the ufuncs, with the first operand after `x` and so on
+    given by `operands`.
+
+    Attributes
+    ----------
+    id : str
+    layer : str
+        Its class in `fastact.layers`.
+    keeps : str
+        What it keeps between the passes, "input" or "output".
+    torch : callable
+        ``torch(torch)`` makes the same as a module of PyTorch.
+    settings : dict
+        Keyword arguments of the class.
+    operands : tuple of float
+        What the ufuncs take in addition to `x` and `grad`.
+    """
+
+    id: str
+    layer: str
+    keeps: str
+    torch: Callable
+    settings: dict[str, Any] = field(default_factory=dict)
+    operands: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Expectation:
     """What is expected of one ufunc.
 
     Attributes
     ----------
     name : str
     operands : tuple of str
-        Names, and the keys of `DOMAINS`.
+        Names: `y`, or keys of `DOMAINS`.
     exact : callable
-        ``exact(exp, *operands)`` in a type of higher precision.
+        ``exact(m, *operands)`` for single numbers; `m` has the mathematical functions. It is
+        `numpy`, or a context of mpmath.
     bounds : dict of str to float
         Greatest error in ULP, by dtype.
     special : tuple of tuple of float
-        Operands, and then the result; the sign of a zero counts.
+        Operands, and then the result. The sign of a zero counts.
     integers : bool
         Whether integer dtypes are kept.
+    range : tuple of float, optional
+        The lowest and the highest result. A monotone function attains them at infinity.
+    monotone : bool
+        Whether the result never falls where `x` rises.
+    tail : dict of str to float
+        By dtype, an `x` with the smallest subnormal as its result, where that of x - 1 is 0.
+    output_of : str, optional
+        The activation whose output the operand `y` is.
+    peers : tuple of str
+        The packages that `fastact bench --peers` compares with, besides NumPy.
+    layers : tuple of LayerExpectation
+        Of an activation: its layers.
     """
 
     name: str
@@ -46,14 +90,31 @@ class Row:
     bounds: dict[str, float]
     special: tuple[tuple[float, ...], ...]
     integers: bool = False
+    range: tuple[float, float] | None = None
+    monotone: bool = False
+    tail: dict[str, float] = field(default_factory=dict)
+    output_of: str | None = None
+    peers: tuple[str, ...] = ()
+    layers: tuple[LayerExpectation, ...] = ()
 
     @property
     def dtypes(self):
         return FLOATS + (INTEGERS if self.integers else ())
 
 
-def _sigmoid(exp, x):
-    return 1 / (1 + exp(-x))
+def _sigmoid(m, x):
+    return 1 / (1 + m.exp(-x))
+
+
+def _leaky(id, slope, **settings):
+    return LayerExpectation(
+        id,
+        "LeakyReLU",
+        "output" if slope > 0 else "input",
+        lambda torch: torch.nn.LeakyReLU(slope),
+        settings,
+        (slope,),
+    )
 
 
 def _bounds(narrow, *ulp):
@@ -66,19 +127,23 @@ FINITE_GRADS = (3.0, -3.0, 0.0, -0.0)
 SLOPES = (0.125, -2.0, 0.0, 1.5)
 ZEROS = (0.0, -0.0)
 
-ROWS = (
-    Row(
+EXPECTATIONS = (
+    Expectation(
         "relu",
         ("x",),
-        lambda exp, x: x if x > 0 else x * 0,
+        lambda m, x: x if x > 0 else x * 0,
         _bounds(0, 0, 0),
         ((NAN, NAN), (INF, INF), (-INF, 0.0), (0.0, 0.0), (-0.0, 0.0)),
         integers=True,
+        range=(0.0, INF),
+        monotone=True,
+        peers=("PyTorch", "numba", "numexpr", "ONNX Runtime", "JAX"),
+        layers=(LayerExpectation("relu", "ReLU", "output", lambda torch: torch.nn.ReLU()),),
     ),
-    Row(
+    Expectation(
         "leaky_relu",
         ("x", "slope"),
-        lambda exp, x, slope: x if x > 0 else slope * x,
+        lambda m, x, slope: x if x > 0 else slope * x,
         _bounds(0.5, 0.5, 0.5),
         (
             *((NAN, s, NAN) for s in SLOPES),
@@ -92,40 +157,63 @@ ROWS = (
             (-1.0, INF, -INF),
             (-1.0, -INF, INF),
         ),
+        peers=("PyTorch", "numba", "numexpr", "ONNX Runtime", "JAX"),
+        layers=(
+            _leaky("leaky", 0.01),
+            _leaky("leaky steep", 2.5, negative_slope=2.5),
+            _leaky("leaky flat", 0.0, negative_slope=0.0),
+            _leaky("leaky falling", -0.5, negative_slope=-0.5),
+        ),
     ),
-    Row(
+    Expectation(
         "sigmoid",
         ("x",),
         _sigmoid,
         _bounds(0.5, 1.0, 1.0),
         ((NAN, NAN), (INF, 1.0), (-INF, 0.0), (0.0, 0.5), (-0.0, 0.5)),
+        range=(0.0, 1.0),
+        monotone=True,
+        tail={"bfloat16": -92, "float16": -17.3, "float32": -103.97, "float64": -745.1},
+        peers=("SciPy", "PyTorch", "numba", "numexpr", "ONNX Runtime", "JAX"),
+        layers=(
+            LayerExpectation("sigmoid", "Sigmoid", "input", lambda torch: torch.nn.Sigmoid()),
+            LayerExpectation(
+                "sigmoid from output",
+                "Sigmoid",
+                "output",
+                lambda torch: torch.nn.Sigmoid(),
+                {"save": "output"},
+            ),
+        ),
     ),
-    Row(
+    Expectation(
         "relu_backward",
         ("grad", "x"),
-        lambda exp, grad, x: grad if x > 0 else x * 0,
+        lambda m, grad, x: grad if x > 0 else x * 0,
         _bounds(0, 0, 0),
         (
             *((g, NAN, NAN) for g in GRADS),
             *((g, x, g) for g in GRADS for x in (INF, 1.0)),
             *((g, x, 0.0) for g in GRADS for x in (-INF, -1.0, *ZEROS)),
         ),
+        peers=("PyTorch", "numba", "numexpr", "JAX"),
     ),
-    Row(
+    Expectation(
         "leaky_relu_backward",
         ("grad", "x", "slope"),
-        lambda exp, grad, x, slope: grad if x > 0 else slope * grad,
+        lambda m, grad, x, slope: grad if x > 0 else slope * grad,
         _bounds(0.5, 0.5, 0.5),
         (
             *((g, NAN, s, NAN) for g in GRADS for s in SLOPES),
             *((g, x, s, g) for g in GRADS for s in (*SLOPES, NAN, INF) for x in (INF, 1.0)),
             *((g, x, s, s * g) for g in GRADS for s in (*SLOPES, NAN, INF) for x in (-INF, *ZEROS)),
         ),
+        peers=("PyTorch", "numba", "numexpr", "JAX"),
     ),
-    Row(
+    Expectation(
         "sigmoid_backward",
         ("grad", "x"),
-        lambda exp, grad, x: grad * _sigmoid(exp, x) * _sigmoid(exp, -x),
+        lambda m, grad, x: grad * _sigmoid(m, x) * _sigmoid(m, -x),
         _bounds(1.0, 1.5, 1.5),
         (
             *((g, NAN, NAN) for g in GRADS),
@@ -133,20 +221,23 @@ ROWS = (
             *((g, x, g / 4) for g in GRADS for x in ZEROS),
             *((g, x, g) for g in (INF, -INF, NAN) for x in (1.0, -1.0, 16.0, -16.0)),
         ),
+        peers=("numba", "JAX"),
     ),
-    Row(
+    Expectation(
         "sigmoid_backward_from_output",
         ("grad", "y"),
-        lambda exp, grad, y: grad * y * (1 - y),
+        lambda m, grad, y: grad * y * (1 - y),
         _bounds(1.0, 1.5, 1.5),
         (
             *((g, NAN, NAN) for g in GRADS),
             *((g, y, g * 0.0) for g in GRADS for y in (0.0, 1.0)),
             *((g, 0.5, g / 4) for g in GRADS),
         ),
+        output_of="sigmoid",
+        peers=("PyTorch", "numba", "numexpr"),
     ),
 )
-BY_NAME = {row.name: row for row in ROWS}
+BY_NAME = {expectation.name: expectation for expectation in EXPECTATIONS}
 
 
 # -------------------------------------------------------------------- inputs
@@ -164,26 +255,26 @@ def bits(array):
 
 
 def finfo(dtype):
-    """np.finfo, which does not know bfloat16."""
+    """np.finfo, or that of ml_dtypes for bfloat16."""
     return (np if np.dtype(dtype).kind == "f" else ml_dtypes).finfo(dtype)
 
 
 def is_nan(array):
-    """np.isnan, silent: that of ml_dtypes raises a flag for a signalling NaN."""
+    """np.isnan without a warning. That of ml_dtypes sets a flag for a signalling NaN."""
     with np.errstate(invalid="ignore"):
         return np.isnan(array)
 
 
 def is_finite(array):
-    """np.isfinite, silent in the same way."""
+    """np.isfinite without a warning."""
     with np.errstate(invalid="ignore"):
         return np.isfinite(array)
 
 
 def edges(dtype):
-    """Finite values where formulas change: ends of the type, and of the exponential."""
+    """Finite values where formulas change: at the ends of the type, and of the exponential."""
     info = finfo(dtype)
-    # From here on exp underflows: half of the smallest subnormal, and the smallest normal.
+    # Around here exp underflows: at the smallest normal, and at half the smallest subnormal.
     tails = [-np.log(float(info.smallest_normal)) + extra for extra in (0, 16.6, 17.3, 37)]
     steps = np.log(2) * np.array([0.5, 1, 1.5, 24.5, 53.5])
     positive = np.concatenate(
@@ -204,7 +295,7 @@ def edges(dtype):
 
 
 def special_values(dtype):
-    """NaN quiet and signalling with either sign, infinities, zeros, and ends of the type."""
+    """Quiet and signalling NaN, infinities, zeros, and the ends of the type, of both signs."""
     info = finfo(dtype)
     ends = [
         0.0,
@@ -226,7 +317,7 @@ def special_values(dtype):
 
 
 def _any(dtype, rng, n):
-    """Ordinary, huge, tiny and subnormal numbers, and edges that will meet each other."""
+    """Ordinary, huge, tiny and subnormal numbers, and edges enough to meet each other."""
     info = finfo(dtype)
     top, bottom = info.maxexp, info.minexp
     # Beyond x = `tail` a sigmoid is 0, and with a huge gradient its derivative is not.
@@ -239,12 +330,14 @@ def _any(dtype, rng, n):
     return np.concatenate([numbers, subnormal, -subnormal, np.resize(edges(dtype), 3 * n)])
 
 
-def _unit(dtype, rng, n):
-    """Outputs of sigmoid: [0, 1], crowded at both ends."""
-    values = np.abs(_any(dtype, rng, n))
-    near_one = 1 - np.ldexp(rng.uniform(0, 1, n), -rng.integers(0, finfo(dtype).nmant + 2, n))
-    values = np.concatenate([values, rng.uniform(0, 1, n).astype(dtype), near_one.astype(dtype)])
-    return values[values <= 1]
+def _outputs(lowest, highest, dtype, rng, n):
+    """Outputs of an activation: in [lowest, highest], crowded around 0 and at the highest."""
+    values = _any(dtype, rng, n)
+    values = np.abs(values) if lowest == 0 else values
+    near = 1 - np.ldexp(rng.uniform(0, 1, n), -rng.integers(0, finfo(dtype).nmant + 2, n))
+    even = rng.uniform(lowest, highest, n)
+    values = np.concatenate([values, even.astype(dtype), (highest * near).astype(dtype)])
+    return values[(values >= lowest) & (values <= highest)]
 
 
 def _integers(dtype, rng, n):
@@ -257,22 +350,29 @@ def _integers(dtype, rng, n):
     )
 
 
-DOMAINS = {"x": _any, "grad": _any, "slope": _any, "y": _unit}
+DOMAINS = {"x": _any, "grad": _any, "slope": _any}
+
+
+def _domain(expectation, operand):
+    """The function that draws an operand."""
+    if operand in DOMAINS:
+        return DOMAINS[operand]
+    return partial(_outputs, *BY_NAME[expectation.output_of].range)
 
 
 @cache
-def samples(row, dtype, n=500):
-    """Finite operands for a row, equally long and read-only; edges meet edges of the others."""
+def samples(expectation, dtype, n=500):
+    """Finite operands, equally long and read-only. Edges meet the edges of the others."""
     dtype = np.dtype(dtype)
     rng = np.random.default_rng(20240229)
     if dtype.kind in "iu":
         operands = [_integers(dtype, rng, n)]
     else:
-        operands = [DOMAINS[name](dtype, rng, n) for name in row.operands]
+        operands = [_domain(expectation, name)(dtype, rng, n) for name in expectation.operands]
         length = min(map(len, operands))
         operands = [rng.permutation(operand)[:length] for operand in operands]
-        # With grad = 1 the error of the derivative itself is seen.
-        if row.operands[0] == "grad":
+        # A gradient of 1 shows the error of the derivative itself.
+        if expectation.operands[0] == "grad":
             operands[0][::4] = 1
     for operand in operands:
         operand.flags.writeable = False
@@ -289,9 +389,9 @@ class Exact:
     Attributes
     ----------
     near : ndarray of float64
-        The exact values rounded; infinite where they round to that in the result's type.
+        The exact values, rounded. Infinite where they round to infinity in the result's type.
     rest : ndarray of float64
-        What `near` lacks, in units of `ulp`.
+        The exact values minus `near`, in units of `ulp`.
     ulp : ndarray of float64
         Spacing of the result's type at the exact values, subnormals included.
     """
@@ -301,7 +401,7 @@ class Exact:
     ulp: np.ndarray
 
     def error(self, result):
-        """Error of `result` in ULP; infinite where only one of both is finite."""
+        """Error of `result` in ULP. Infinite where only one of the two is finite."""
         with np.errstate(all="ignore"):
             error = np.abs((result.astype(np.float64) - self.near) / self.ulp - self.rest)
         error[np.isnan(error)] = INF
@@ -309,16 +409,16 @@ class Exact:
         return error
 
 
-def exact(row, operands):
-    """Exact results of a row for finite operands of one floating dtype."""
+def exact(expectation, operands):
+    """Exact results for finite operands of one floating dtype."""
     dtype = operands[0].dtype
     info = finfo(dtype)
     if dtype == np.float64:
-        near, exponent, rest = _exact_in_mpmath(row, operands, info)
+        near, exponent, rest = _exact_in_mpmath(expectation, operands, info)
     else:
         wide = [operand.astype(np.float64) for operand in operands]
         with np.errstate(all="ignore"):
-            near = _vectorized(row)(*wide)
+            near = _vectorized(expectation)(*wide)
         exponent = np.frexp(near)[1]
         rest = np.zeros(len(near))
     ulp = _ulp_exponent(exponent, info)
@@ -333,22 +433,21 @@ def _ulp_exponent(exponent, info):
     return np.clip(exponent - 1, info.minexp, info.maxexp - 1) - info.nmant
 
 
-def _vectorized(row):
+def _vectorized(expectation):
     """A formula of the table, which says `if`, over arrays."""
 
     def compute(*operands):
-        return np.array(
-            [row.exact(np.exp, *values) for values in zip(*operands, strict=True)], dtype=np.float64
-        )
+        rows = zip(*operands, strict=True)
+        return np.array([expectation.exact(np, *values) for values in rows], dtype=np.float64)
 
     return compute
 
 
-def _exact_in_mpmath(row, operands, info):
+def _exact_in_mpmath(expectation, operands, info):
     context = EXACT_CONTEXT
     near, exponents, rests = [], [], []
     for values in zip(*(operand.tolist() for operand in operands), strict=True):
-        value = row.exact(context.exp, *map(context.mpf, values))
+        value = expectation.exact(context, *map(context.mpf, values))
         exponent = int(context.frexp(value)[1]) if value else info.minexp
         ulp = max(exponent - 1, info.minexp) - info.nmant
         # An integer number of ULP, rounded to even: float() would do the same, but its

@@ -7,34 +7,39 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from reference import BY_NAME as EXPECTATIONS
 
-from fastact._command import bench, bench_epoch, bench_peers, bench_plot, reference, timing
 from fastact._command import cli as command
+from fastact._command import errors, inputs, timing
 from fastact._command import peers as packages
-from fastact._command.reference import wider
+from fastact._command.bench import cases, epoch, footprint, overview, plot, race, targets, trainers
 from fastact._core import threads
-from fastact._core.operations import OPERATIONS
+from fastact._core.operations import BY_NAME, OPERATIONS
 
 ROW_KEYS = ["operation", "dtype", "fastact_ns", "numpy_ns", "ratio", "fastact_ulp", "numpy_ulp"]
-NAMES = [operation.name for operation in OPERATIONS]
-FORWARD = ["relu", "leaky_relu", "sigmoid"]
+NAMES = list(BY_NAME)
 
-# What every peer has, for which types. None has less than that without notice.
-CLAIMS = {
-    "NumPy": (NAMES, ["float16", "float32", "float64", "bfloat16"]),
-    "SciPy": (["sigmoid"], ["float16", "float32", "float64", "bfloat16"]),
-    "PyTorch": (
-        [name for name in NAMES if name != "sigmoid_backward"],
-        ["float16", "float32", "float64", "bfloat16"],
-    ),
-    "numba": (NAMES, ["float32", "float64"]),
-    "numexpr": (
-        [name for name in NAMES if name != "sigmoid_backward"],
-        ["float32", "float64"],
-    ),
-    "ONNX Runtime": (FORWARD, ["float16", "float32", "float64"]),
-    "JAX": (NAMES[:-1], ["float16", "float32", "float64", "bfloat16"]),
+# The types that every peer supports. The operations are in tests/reference.py.
+PEER_DTYPES = {
+    "NumPy": ["float16", "float32", "float64", "bfloat16"],
+    "SciPy": ["float16", "float32", "float64", "bfloat16"],
+    "PyTorch": ["float16", "float32", "float64", "bfloat16"],
+    "numba": ["float32", "float64"],
+    "numexpr": ["float32", "float64"],
+    "ONNX Runtime": ["float16", "float32", "float64"],
+    "JAX": ["float16", "float32", "float64", "bfloat16"],
 }
+
+
+def claimed_by(peer, dtype):
+    """The operations that a peer should have for a type, so that none gets lost unnoticed."""
+    if dtype not in PEER_DTYPES[peer]:
+        return []
+    names = [n for n in NAMES if peer == "NumPy" or peer in EXPECTATIONS[n].peers]
+    if (peer, dtype) == ("ONNX Runtime", "float64"):
+        # Its parameters are float32.
+        names = [n for n in names if BY_NAME[n].parameter is None]
+    return names
 
 
 @pytest.fixture
@@ -42,40 +47,40 @@ def quick(monkeypatch):
     """A bench of a moment: the measurements mean nothing, all else is as ever."""
     monkeypatch.setattr(timing, "SAMPLE_SECONDS", 0)
     monkeypatch.setattr(timing, "ROUNDS", 1)
-    monkeypatch.setattr(bench, "ERROR_INPUTS", 1 << 10)
+    monkeypatch.setattr(overview, "ERROR_INPUTS", 1 << 10)
 
 
 @pytest.fixture
 def quick_peers(quick, monkeypatch):
     """The same for `--peers` and `--plot`."""
-    bench_peers._values.cache_clear()
-    rows = tuple(
-        replace(row, cases=tuple(replace(c, size=min(c.size, 64)) for c in row.cases))
-        for row in bench_peers.ROWS
+    cases._values.cache_clear()
+    few = tuple(
+        replace(target, cases=tuple(replace(c, size=min(c.size, 64)) for c in target.cases))
+        for target in targets.TARGETS
     )
-    monkeypatch.setattr(bench_peers, "ROWS", rows)
-    for name, value in {
-        "VALUES": 64,
-        "PAUSE": 0,
-        "SETTLE_CALLS": 1,
-        "ERROR_INPUTS": 1 << 10,
-        "MEMORY_ELEMENTS": 1 << 10,
-        "IMPORTS": 1,
-    }.items():
-        monkeypatch.setattr(bench_peers, name, value)
-    monkeypatch.setattr(bench_plot, "SIZES", (16, 64))
+    monkeypatch.setattr(race, "TARGETS", few)
+    for module, name, value in (
+        (cases, "VALUES", 64),
+        (race, "PAUSE", 0),
+        (race, "SETTLE_CALLS", 1),
+        (race, "ERROR_INPUTS", 1 << 10),
+        (footprint, "MEMORY_ELEMENTS", 1 << 10),
+        (footprint, "IMPORTS", 1),
+        (plot, "SIZES", (16, 64)),
+    ):
+        monkeypatch.setattr(module, name, value)
     yield
-    bench_peers._values.cache_clear()
+    cases._values.cache_clear()
 
 
 @pytest.fixture
 def numpy_alone(monkeypatch):
     """Make it seem that no other peer is installed."""
-    for peer in packages._PEERS[1:]:
+    for peer in packages.PEERS[1:]:
         monkeypatch.setitem(sys.modules, peer.modules[0], None)
 
 
-@pytest.fixture(params=packages._PEERS, ids=lambda peer: peer.name)
+@pytest.fixture(params=packages.PEERS, ids=lambda peer: peer.name)
 def peer(request):
     for module in request.param.modules:
         pytest.importorskip(module)
@@ -92,16 +97,16 @@ def test_bench_json(quick, capsys):
     assert results["machine"]["isa"]
     assert results["size"] == 100
     measured = [(row["operation"], row["dtype"]) for row in results["rows"]]
-    assert measured == [(op.name, dtype) for op in OPERATIONS for dtype in bench.DTYPES]
+    assert measured == [(op.name, dtype) for op in OPERATIONS for dtype in overview.DTYPES]
     for row in results["rows"]:
         assert list(row) == ROW_KEYS
         assert row["fastact_ns"] > 0
         assert row["ratio"] == row["fastact_ns"] / row["numpy_ns"]
-        if wider(np.dtype(row["dtype"])) is None:
+        if errors.wider(np.dtype(row["dtype"])) is None:
             assert row["fastact_ulp"] is row["numpy_ulp"] is None
         else:
             assert 0 <= row["fastact_ulp"] < 2
-        if row["operation"] in ("relu", "relu_backward"):
+        if BY_NAME[row["operation"]].bounds.wide == 0:
             assert row["fastact_ulp"] in (0, None)
             assert row["numpy_ulp"] in (0, None)
     small = results["small"]
@@ -113,11 +118,11 @@ def test_bench_text(quick, capsys):
     assert command.main(["bench", "--size", "1"]) == 0
     captured = capsys.readouterr()
     for operation in OPERATIONS:
-        for dtype in bench.DTYPES:
+        for dtype in overview.DTYPES:
             lines = [x.split() for x in captured.out.splitlines()]
             assert [len(x) for x in lines if x[:2] == [operation.name, dtype]] == [7]
     # Without a terminal, the progress is a line for every row.
-    assert len(captured.err.splitlines()) == len(OPERATIONS) * len(bench.DTYPES)
+    assert len(captured.err.splitlines()) == len(OPERATIONS) * len(overview.DTYPES)
 
 
 def as_in_a_terminal(monkeypatch):
@@ -135,7 +140,7 @@ def test_bench_without_rich(quick, capsys, monkeypatch, missing):
     assert command.main(["bench", "--json", "--size", "1"]) == 0
     captured = capsys.readouterr()
     assert json.loads(captured.out)
-    assert len(captured.err.splitlines()) == len(OPERATIONS) * len(bench.DTYPES)
+    assert len(captured.err.splitlines()) == len(OPERATIONS) * len(overview.DTYPES)
 
 
 def test_bench_with_rich(quick, capsys, monkeypatch):
@@ -155,7 +160,7 @@ def test_bench_puts_back_the_threads(quick, monkeypatch):
         assert threads.get_num_threads() == 1
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(bench, "_measure_all", fail)
+    monkeypatch.setattr(overview, "_measure_all", fail)
     with pytest.raises(KeyboardInterrupt):
         command.main(["bench"])
     assert threads.set_num_threads(limit) == limit
@@ -190,19 +195,19 @@ def test_a_broken_peer_is_left_out(numpy_alone, capsys, monkeypatch):
         def __init__(self):
             raise OSError("no such symbol")
 
-    monkeypatch.setattr(packages, "_PEERS", (Broken, *packages._PEERS))
+    monkeypatch.setattr(packages, "PEERS", (Broken, *packages.PEERS))
     assert [peer.name for peer in packages.installed()] == ["NumPy"]
     assert capsys.readouterr().err == "fastact: Broken left out: OSError('no such symbol')\n"
 
 
 def arranged(operation, dtype, layout):
     """Make operands, and what is exact for them."""
-    case = bench_peers.Case(operation.name, dtype, 64, layout)
-    if bench_peers.dtype_of(dtype) is None:
+    case = cases.Case(operation, dtype, 64, layout)
+    if cases.dtype_of(dtype) is None:
         pytest.skip("no ml_dtypes")
-    values = bench_peers.make_operands(operation, case)
+    values = cases.make_operands(case)
     wide = (np.asarray(value, np.float64) for value in values.values())
-    return values, reference.EXACT[operation.name](*wide)
+    return values, operation.exact(np, *wide)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "bfloat16"])
@@ -216,7 +221,7 @@ def test_peers_compute_the_same(peer, dtype):
             values, exact = arranged(operation, dtype, layout)
             out = np.empty(exact.shape, next(iter(values.values())).dtype)
             with peer.threads(1), np.errstate(all="ignore"):
-                work = peer.prepare(operation.name, values, out)
+                work = peer.prepare(operation, values, out)
                 if work is None:
                     continue
                 claimed.append(operation.name)
@@ -225,39 +230,36 @@ def test_peers_compute_the_same(peer, dtype):
             assert isinstance(result, np.ndarray)
             assert result.dtype == out.dtype
             assert np.shares_memory(result, out) or peer.name == "JAX"
-            bound = 20 * float(reference.float_info(out.dtype).eps)
+            bound = 20 * float(errors.float_info(out.dtype).eps)
             np.testing.assert_allclose(result.astype(np.float64), exact, bound, bound)
-    operations, dtypes = CLAIMS[peer.name]
-    if (peer.name, dtype) == ("ONNX Runtime", "float64"):
-        operations = ["relu", "sigmoid"]  # its slope is a float32
-    assert list(dict.fromkeys(claimed)) == (operations if dtype in dtypes else [])
+    assert list(dict.fromkeys(claimed)) == claimed_by(peer.name, dtype)
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "stride 2", "transposed"])
 def test_peers_make_new_results(peer, layout):
-    operation = next(o for o in OPERATIONS if o.name == "sigmoid")
+    operation = BY_NAME["sigmoid"]
     values, exact = arranged(operation, "float32", layout)
     with peer.threads(1), np.errstate(all="ignore"):
-        work = peer.prepare("sigmoid", values, None)
+        work = peer.prepare(operation, values, None)
         first, second = work(), work()
     assert not np.shares_memory(first, second)
     np.testing.assert_allclose(first, exact, 1e-5, 1e-6)
 
 
 def test_peers_use_the_slope_that_is_given(peer):
-    x = np.array([-2, 4], np.float32)
+    x, leaky_relu = np.array([-2, 4], np.float32), BY_NAME["leaky_relu"]
     with peer.threads(1):
-        work = peer.prepare("leaky_relu", {"x": x, "negative_slope": 0.5}, np.empty_like(x))
+        work = peer.prepare(leaky_relu, {"x": x, "negative_slope": 0.5}, np.empty_like(x))
         if work is not None:
             np.testing.assert_array_equal(work(), [-1, 4])
-        assert peer.prepare("leaky_relu", {"x": x, "negative_slope": x}, None) is None
+        assert peer.prepare(leaky_relu, {"x": x, "negative_slope": x}, None) is None
 
 
 def test_threads_of_all_peers_together():
     """Starting numba sets the number of OpenMP's threads, which is PyTorch's too."""
     torch = pytest.importorskip("torch")
     before = torch.get_num_threads(), threads.get_num_threads()
-    with bench_peers.thread_limit(packages.installed(), 1):
+    with race.thread_limit(packages.installed(), 1):
         assert torch.get_num_threads() == threads.get_num_threads() == 1
     assert (torch.get_num_threads(), threads.get_num_threads()) == before
 
@@ -270,9 +272,9 @@ def test_bench_peers_json(quick_peers, numpy_alone, capsys):
     results = json.loads(capsys.readouterr().out)
     assert list(results["peers"]) == ["NumPy"]
     assert results["machine"]["isa"]
-    assert [row["work"] for row in results["rows"]] == [row.work for row in bench_peers.ROWS]
-    for row, wanted in zip(results["rows"], bench_peers.ROWS, strict=True):
-        assert row["target"] == wanted.target
+    assert [row["work"] for row in results["rows"]] == [target.work for target in targets.TARGETS]
+    for row, target in zip(results["rows"], targets.TARGETS, strict=True):
+        assert row["target"] == target.ratio
         for case in row["cases"]:
             times = case["seconds"]
             if case["rival"] is None:
@@ -290,12 +292,12 @@ def test_bench_peers_json(quick_peers, numpy_alone, capsys):
 def test_bench_peers_text(quick_peers, numpy_alone, capsys):
     assert command.main(["bench", "--peers"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    for row in bench_peers.ROWS:
-        assert any(line.startswith(row.work) for line in lines)
+    for target in targets.TARGETS:
+        assert any(line.startswith(target.work) for line in lines)
 
 
 def test_bench_peers_without_any(quick_peers, monkeypatch, capsys):
-    """Rows against fastact itself and memcpy are there, and the others are empty."""
+    """Fastact still races with itself and with memcpy. The other targets are empty."""
     monkeypatch.setattr(packages, "installed", list)
     assert command.main(["bench", "--peers"]) == 0
     line = next(x for x in capsys.readouterr().out.splitlines() if x.startswith("sigmoid, 1,024"))
@@ -303,23 +305,42 @@ def test_bench_peers_without_any(quick_peers, monkeypatch, capsys):
 
 
 def test_a_wrong_sigmoid_does_not_compete():
-    errors = {"fastact": {"above": 0.8}, "fast": {"above": 5.0}, "unknown": {"above": None}}
-    assert bench_peers._too_wrong(errors, "sigmoid") == ["fast"]
-    assert bench_peers._too_wrong(errors, "relu") == []
+    greatest = {"fastact": {"above": 0.8}, "fast": {"above": 5.0}, "unknown": {"above": None}}
+    assert race.too_inexact(greatest, BY_NAME["sigmoid"]) == ["fast"]
+    assert race.too_inexact(greatest, BY_NAME["relu"]) == []
     times = {"fastact": 2.0, "fast": 1.0, "unknown": 3.0}
-    assert bench_peers._fastest(times, ["fast"]) == "unknown"
-    assert bench_peers._fastest({"fastact": 2.0}, []) is None
+    assert race.fastest(times, ["fast"]) == "unknown"
+    assert race.fastest({"fastact": 2.0}, []) is None
 
 
 def test_memcpy_in_the_bytes_of_the_operation():
     x = np.arange(6, dtype=np.float32)
-    for operation, factor in ("relu", 1), ("leaky_relu", 1), ("relu_backward", 1.5):
-        values = reference.operands(bench_peers.BY_NAME[operation], x)
+    for name, factor in ("relu", 1), ("leaky_relu", 1), ("relu_backward", 1.5):
+        values = inputs.operands(BY_NAME[name], x)
         out = np.zeros_like(x)
-        rival = bench_peers._memcpy(bench_peers.Case(operation), values, out)
+        rival = targets.memcpy(cases.Case(BY_NAME[name]), values, out)
         assert rival.factor == factor
         rival.work()
         np.testing.assert_array_equal(out, next(iter(values.values())))
+
+
+def test_denormal_inputs_race_with_ordinary_ones():
+    target = next(t for t in targets.TARGETS if "denormal" in t.work)
+    for case in target.cases:
+        values = cases.make_operands(case)
+        tiny = np.finfo(case.dtype).tiny
+        assert (np.abs(values["x"]) < tiny).all()
+        rival = target.rival(case, values, np.empty_like(values["x"]))
+        assert np.median(np.abs(rival.work.names["x"])) > 1
+
+
+def test_targets_with_chosen_peers(quick_peers, numpy_alone, monkeypatch, capsys):
+    """Only the peers that are named take part."""
+    few = [replace(t, peers=("SciPy",)) for t in race.TARGETS if t.work == "sigmoid, 65,536"]
+    monkeypatch.setattr(race, "TARGETS", few)
+    assert command.main(["bench", "--peers", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["rows"]
+    assert all(list(case["seconds"]) == ["fastact"] for case in row["cases"])
 
 
 @pytest.mark.parametrize("suffix", ["png", "svg"])
@@ -336,7 +357,7 @@ def test_plot(quick_peers, numpy_alone, tmp_path, suffix, capsys):
 
 def test_all_train_the_same_epoch():
     """What they are compared by is the same work: losses and parameters, but for rounding."""
-    made = bench_epoch.trainers(bench_epoch.data())
+    made = trainers.trainers(trainers.data())
     assert {"fastact", "NumPy"} <= set(made)
     losses = {name: [trainer.epoch() for _ in range(3)] for name, trainer in made.items()}
     for name, values in losses.items():
@@ -349,7 +370,7 @@ def test_all_train_the_same_epoch():
 
 @pytest.fixture
 def two_rounds(monkeypatch):
-    monkeypatch.setattr(bench_epoch, "ROUNDS", 2)
+    monkeypatch.setattr(epoch, "ROUNDS", 2)
 
 
 @pytest.mark.parametrize("without", [[], ["torch", "sklearn", "threadpoolctl"]], ids=repr)
@@ -362,7 +383,7 @@ def test_epoch_json(two_rounds, monkeypatch, capsys, without):
     results = json.loads(capsys.readouterr().out)
     names = [
         name
-        for name, (module, _) in bench_epoch.TRAINERS.items()
+        for name, (module, _) in trainers.TRAINERS.items()
         if module not in without and find(module)
     ]
     assert list(results["seconds"]) == list(results["loss"]) == names
@@ -376,5 +397,5 @@ def test_epoch_text(two_rounds, capsys):
     assert command.main(["bench", "--epoch"]) == 0
     out = capsys.readouterr().out
     assert "One epoch" in out
-    for name in bench_epoch.trainers(bench_epoch.data()):
+    for name in trainers.trainers(trainers.data()):
         assert f"\n{name} " in out

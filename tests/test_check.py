@@ -8,14 +8,14 @@ import pytest
 from conftest import make_ufuncs
 from reference import BY_NAME, FLOATS, exact, samples
 
-from fastact._command import check as checks
 from fastact._command import cli as command
-from fastact._command import peers as packages
-from fastact._command import reference
+from fastact._command import errors, peers
+from fastact._command import exact as exact_results
+from fastact._command.check import cases, inputs, measure
+from fastact._core import operations
 from fastact._core import ufuncs as core
-from fastact._core.operations import OPERATIONS
 
-NAMES = [operation.name for operation in OPERATIONS]
+NAMES = list(operations.BY_NAME)
 ROW_KEYS = [
     "operation",
     "operands",
@@ -35,11 +35,11 @@ ROW_KEYS = [
 @pytest.fixture
 def quick(monkeypatch):
     """A check of a moment: few inputs beside the hard ones."""
-    monkeypatch.setattr(checks, "EVEN_INPUTS", 1 << 12)
-    monkeypatch.setattr(checks, "HARD_INPUTS", 1 << 14)
-    monkeypatch.setattr(checks, "SLOW_INPUTS", 1 << 6)
-    monkeypatch.setattr(checks, "SLOW_HARD_INPUTS", 1 << 6)
-    monkeypatch.setattr(checks, "NARROW_ROUNDS", 1)
+    monkeypatch.setattr(inputs, "EVEN_INPUTS", 1 << 12)
+    monkeypatch.setattr(inputs, "HARD_INPUTS", 1 << 14)
+    monkeypatch.setattr(inputs, "SLOW_INPUTS", 1 << 6)
+    monkeypatch.setattr(inputs, "SLOW_HARD_INPUTS", 1 << 6)
+    monkeypatch.setattr(inputs, "NARROW_ROUNDS", 1)
     monkeypatch.setattr(core, "make_ufuncs", make_ufuncs)
 
 
@@ -83,7 +83,7 @@ def test_json(quick, capsys):
         assert 0 <= row["misrounded"] < row["inputs"]
         if row["bound"] <= 0.5:
             assert row["misrounded"] == 0
-        if row["dtype"].endswith("16") and "sigmoid_backward_from" not in row["operation"]:
+        if row["dtype"].endswith("16") and not BY_NAME[row["operation"]].output_of:
             assert row["inputs"] == 65536
 
 
@@ -104,22 +104,22 @@ def test_one_instruction_set(quick, capsys):
 
 
 def test_exhaustive_goes_over_every_pattern(quick, capsys, monkeypatch):
-    """Looked at here are its ends, and some blocks."""
+    """Looks at both ends, and measures some blocks."""
     parts = []
-    real = checks._patterns
-    few = 3 * checks.BLOCK + 5
+    real = inputs.patterns
+    few = 3 * cases.BLOCK + 5
 
     def ends(dtype, size, step=1):
-        inputs = real(dtype, size, step)
+        every = real(dtype, size, step)
         assert step == 1
         parts.append((str(dtype), size))
-        first, last = inputs.part(0, 3), inputs.part(size - 3, size + 9)
+        first, last = every.part(0, 3), every.part(size - 3, size + 9)
         kind = f"u{dtype.itemsize}"
         assert np.array_equal(first.view(kind), [0, 1, 2])
         assert np.array_equal(last.view(kind), np.arange(-3, 0).astype(kind))
-        return checks.Inputs(few, lambda start, stop: inputs.part(start, min(stop, few)))
+        return inputs.Inputs(few, lambda start, stop: every.part(start, min(stop, few)))
 
-    monkeypatch.setattr(checks, "_patterns", ends)
+    monkeypatch.setattr(inputs, "patterns", ends)
     rows = check(capsys, "--exhaustive", "--operation", "relu")
     assert ("float32", 1 << 32) in parts
     assert {row["inputs"] for row in rows if row["dtype"] == "float32"} == {few}
@@ -205,11 +205,11 @@ def test_is_monotone_from_block_to_block(monkeypatch):
     """The last of a block is compared with the first of the next."""
     dtype = np.dtype(np.float32)
     x = np.arange(4, dtype=dtype)
-    inputs = checks.Inputs(4, lambda start, stop: x[start:stop])
+    four = inputs.Inputs(4, lambda start, stop: x[start:stop])
     compute = {"a": lambda values: np.where(values["x"] < 2, 0.5, 0.25).astype(dtype)}
-    case = checks.Case(OPERATIONS[2], dtype, False, inputs, compute, bound=9e9)
-    monkeypatch.setattr(checks, "BLOCK", 2)
-    (tally,), complete = checks._run(case, 1, lambda done: None)
+    case = cases.Case(operations.BY_NAME["sigmoid"], dtype, False, four, compute, bound=9e9)
+    monkeypatch.setattr(cases, "BLOCK", 2)
+    (tally,), complete = measure.run_case(case, 1, lambda done: None)
     assert complete
     assert tally.faults["not monotone"].values == {"x": 1}
     assert tally.inputs == 4
@@ -235,9 +235,9 @@ def one_ulp_up(y, grad, x):
 def test_which_of_two_nan_goes_on_is_open():
     nans = np.array([0x7FC00000, 0x7FC00001, 0x7FC00001, 0x3F800000], np.uint32).view(np.float32)
     one, others = np.ones(4, np.float32), nans[[1, 0, 1, 3]]
-    assert not checks._different(nans, others, {"grad": nans, "x": nans})[:3].any()
-    assert checks._different(nans, others, {"grad": nans, "x": one})[:2].all()
-    assert checks._different(nans, others, {"x": nans})[:2].all()
+    assert not measure.different_bits(nans, others, {"grad": nans, "x": nans})[:3].any()
+    assert measure.different_bits(nans, others, {"grad": nans, "x": one})[:2].all()
+    assert measure.different_bits(nans, others, {"x": nans})[:2].all()
 
 
 def test_an_exception_is_not_swallowed(quick, monkeypatch):
@@ -250,7 +250,7 @@ def test_an_exception_is_not_swallowed(quick, monkeypatch):
 
 
 def test_ctrl_c_gives_a_partial_table(quick, capsys, monkeypatch):
-    real, calls = checks.wait, []
+    real, calls = measure.wait, []
 
     def interrupted(futures, timeout):
         calls.append(1)
@@ -258,7 +258,7 @@ def test_ctrl_c_gives_a_partial_table(quick, capsys, monkeypatch):
             raise KeyboardInterrupt
         return real(futures)
 
-    monkeypatch.setattr(checks, "wait", interrupted)
+    monkeypatch.setattr(measure, "wait", interrupted)
     rows = check(capsys, "--operation", "leaky_relu", status=130)
     assert [row["complete"] for row in rows] == [
         complete for complete in (True, False) for _ in core.supported
@@ -271,47 +271,48 @@ def test_ctrl_c_gives_a_partial_table(quick, capsys, monkeypatch):
 # --------------------------------------------------------------------- references
 
 
-def test_every_operation_has_bounds():
-    assert list(checks.BOUNDS) == NAMES
-    for name, (narrow, narrow_sampled, wide) in checks.BOUNDS.items():
-        bounds = BY_NAME[name].bounds
-        assert narrow <= 0.5
-        assert narrow_sampled <= bounds["float16"]
-        assert wide <= bounds["float32"]
-        assert wide <= bounds["float64"]
+@pytest.mark.parametrize("name", NAMES)
+def test_bounds_are_those_of_the_tests_or_narrower(name):
+    narrow, narrow_sampled, wide = operations.BY_NAME[name].bounds
+    bounds = BY_NAME[name].bounds
+    assert narrow <= 0.5
+    assert narrow_sampled <= bounds["float16"]
+    assert wide <= bounds["float32"]
+    assert wide <= bounds["float64"]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_float64_is_measured_as_in_the_tests(name):
     """Both use mpmath, but share no formula and no line."""
     pytest.importorskip("mpmath")
-    row = BY_NAME[name]
-    operands = [operand[::7] for operand in samples(row, "float64")]
+    expectation, operation = BY_NAME[name], operations.BY_NAME[name]
+    operands = [operand[::7] for operand in samples(expectation, "float64")]
     result = make_ufuncs("baseline")[name](*operands)
-    mine = checks.ExactInMpmath(name, dict(zip(row.operands, operands, strict=True)))
-    wanted = exact(row, operands).error(result)
+    values = dict(zip(operation.operands, operands, strict=True))
+    mine = exact_results.ExactInMpmath(operation, values)
+    wanted = exact(expectation, operands).error(result)
     np.testing.assert_allclose(mine.error(result), wanted, atol=1e-12)
     assert mine.misrounded(result) <= (wanted > 0.5 - 1e-12).sum()
 
 
 @pytest.mark.parametrize("wide", [np.longdouble, None])
 def test_without_mpmath(quick, capsys, monkeypatch, wide):
-    if wide is not None and reference.wider(np.dtype(np.float64)) is None:
+    if wide is not None and errors.wider(np.dtype(np.float64)) is None:
         pytest.skip("nothing wider than float64")
     monkeypatch.setitem(sys.modules, "mpmath", None)
-    checks._mpmath.cache_clear()
+    exact_results.mpmath_functions.cache_clear()
     if wide is None:
-        real = reference.wider
+        real = errors.wider
         monkeypatch.setattr(
-            reference, "wider", lambda dtype: None if dtype == np.float64 else real(dtype)
+            errors, "wider", lambda dtype: None if dtype == np.float64 else real(dtype)
         )
     try:
         rows = check(capsys, "--operation", "sigmoid")
         command.main(["check", "--operation", "sigmoid"])
     finally:
-        checks._mpmath.cache_clear()
-    errors = [row["error"] for row in rows if row["dtype"] == "float64"]
-    assert all((error is None) == (wide is None) for error in errors)
+        exact_results.mpmath_functions.cache_clear()
+    found = [row["error"] for row in rows if row["dtype"] == "float64"]
+    assert all((error is None) == (wide is None) for error in found)
     assert ("skipped" in capsys.readouterr().out) == (wide is None)
 
 
@@ -324,15 +325,15 @@ def test_without_ml_dtypes(quick, capsys, monkeypatch):
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_random_operands_are_finite_and_of_all_magnitudes(dtype):
     dtype = _reference_dtype(dtype)
-    values = checks._random(dtype, 1 << 12, (1, 2))
+    values = inputs.random_numbers(dtype, 1 << 12, (1, 2))
     assert values.dtype == dtype
-    info = reference.float_info(dtype)
+    info = errors.float_info(dtype)
     sizes = np.abs(values.astype(np.float64))
     assert np.isfinite(sizes).all()
     assert sizes.max() > float(info.max) / 4
     assert (sizes < float(info.smallest_normal)).any()
-    assert np.array_equal(values, checks._random(dtype, 1 << 12, (1, 2)))
-    assert not np.array_equal(values, checks._random(dtype, 1 << 12, (1, 3)))
+    assert np.array_equal(values, inputs.random_numbers(dtype, 1 << 12, (1, 2)))
+    assert not np.array_equal(values, inputs.random_numbers(dtype, 1 << 12, (1, 3)))
 
 
 def _reference_dtype(name):
@@ -346,11 +347,11 @@ def test_bfloat16_is_rounded_once():
     # The cast of ml_dtypes makes 1 of the first.
     values = np.array([1 + 2**-8 + 2**-40, 1 + 2**-8, 1 + 3 * 2**-8, 2.0**-134, 3 * 2.0**-134])
     wanted = np.array([1 + 2**-7, 1, 1 + 2**-6, 0, 2.0**-132])
-    rounded = reference.rounded(values, dtype)
+    rounded = errors.rounded(values, dtype)
     assert rounded.dtype == dtype
     np.testing.assert_array_equal(rounded.astype(np.float64), wanted)
     np.testing.assert_array_equal(
-        reference.ulp_error(rounded, values), [0.5 - 2**-33, 0.5, 0.5, 0.5, 0.5]
+        errors.ulp_error(rounded, values), [0.5 - 2**-33, 0.5, 0.5, 0.5, 0.5]
     )
 
 
@@ -367,9 +368,9 @@ class Peer:
 
     def prepare(self, operation, operands, out):
         x = operands.get("x")
-        if operation != "sigmoid" or x.dtype != np.float32:
+        if operation.name != "sigmoid" or x.dtype != np.float32:
             return None
-        return lambda: (reference.EXACT["sigmoid"](x.astype(np.float64)) / 2).astype(x.dtype)
+        return lambda: (operation.exact(np, x.astype(np.float64)) / 2).astype(x.dtype)
 
     def threads(self, n):
         self.used.append(n)
@@ -379,7 +380,7 @@ class Peer:
 def test_peers(quick, capsys, monkeypatch):
     """Their errors are told, and change nothing else."""
     peer = Peer()
-    monkeypatch.setattr(packages, "installed", lambda: [peer])
+    monkeypatch.setattr(peers, "installed", lambda: [peer])
     rows = check(capsys, "--peers")
     assert {row["by"] for row in rows} == {"fastact", "Half 1.0"}
     halves = [row for row in rows if row["by"] != "fastact"]
@@ -394,14 +395,14 @@ def test_peers(quick, capsys, monkeypatch):
 
 
 def test_no_peers(quick, capsys, monkeypatch):
-    monkeypatch.setattr(packages, "installed", list)
+    monkeypatch.setattr(peers, "installed", list)
     rows = check(capsys, "--peers", "--operation", "sigmoid")
     assert {row["by"] for row in rows} == {"fastact"}
 
 
 def test_numpy_is_a_peer(quick, capsys, monkeypatch):
-    peers = [packages._PEERS[0]()]
-    monkeypatch.setattr(packages, "installed", lambda: peers)
+    numpy = [peers.PEERS[0]()]
+    monkeypatch.setattr(peers, "installed", lambda: numpy)
     rows = check(capsys, "--peers", "--operation", "sigmoid")
     rows = [row for row in rows if row["dtype"] == "float32"]
     assert all(row["error"] < 1 for row in rows if row["by"] == "fastact")

@@ -1,9 +1,11 @@
-"""A ufunc is complete with its reference, kernels, stub, benchmark and layer.
+"""A ufunc is complete with its record, expectation, kernels, stub, benchmarks and layer.
 
-Each test says which of them is missing; CONTRIBUTING shows how to add it.
+Each message starts with the file in which something is missing. CONTRIBUTING shows how to add an
+activation.
 """
 
 import ast
+import importlib
 import re
 from pathlib import Path
 
@@ -13,13 +15,18 @@ import reference
 
 import fastact
 from fastact import layers
-from fastact._command import bench_peers, check
-from fastact._command import reference as command_reference
+from fastact._command.bench import targets
 from fastact._core import operations
 from fastact._core import ufuncs as core
 
+PACKAGE = Path(fastact.__file__).parent
 UFUNCS = [name for name, value in vars(fastact).items() if isinstance(value, np.ufunc)]
 FORWARD = [name for name in UFUNCS if "_backward" not in name]
+FILES = sorted(
+    path.stem
+    for path in (PACKAGE / "_core" / "operations").glob("*.py")
+    if path.stem not in ("__init__", "record")
+)
 by_name = pytest.mark.parametrize("name", UFUNCS)
 
 
@@ -30,61 +37,131 @@ def test_ufuncs_are_all_public():
 @pytest.mark.parametrize("name", fastact.__all__)
 def test_public_names_have_docstrings_and_stubs(name):
     assert getattr(fastact, name).__doc__
-    stub = Path(fastact.__file__).with_name("__init__.pyi").read_text()
-    assert f'    "{name}",\n' in stub, f"__all__ in fastact/__init__.pyi lacks {name}"
+    stub = (PACKAGE / "__init__.pyi").read_text()
+    assert f'    "{name}",\n' in stub, f"fastact/__init__.pyi: add {name} to __all__"
 
 
-def test_reference_has_no_row_too_many():
-    extra = set(reference.BY_NAME) - set(UFUNCS)
-    assert not extra, f"tests/reference.py has rows for {extra} that OPERATIONS lacks"
+# -------------------------------------------------------------------------- records
 
 
-@by_name
-def test_has_a_reference(name):
-    assert name in reference.BY_NAME, f"tests/reference.py lacks a row for {name}"
-    row = reference.BY_NAME[name]
-    assert set(row.bounds) == set(reference.FLOATS), (
-        f"{name} lacks an error bound in tests/reference.py"
+@pytest.mark.parametrize("file", FILES)
+def test_file_of_operations_is_collected(file):
+    module = importlib.import_module(f"fastact._core.operations.{file}")
+    records = getattr(module, "OPERATIONS", ())
+    assert records, f"fastact/_core/operations/{file}.py: add a tuple OPERATIONS of its records"
+    lacking = [record.name for record in records if record not in operations.OPERATIONS]
+    assert not lacking, (
+        f"fastact/_core/operations/__init__.py: add *{file}.OPERATIONS to OPERATIONS; "
+        f"{', '.join(lacking)} are not in it"
     )
-    assert row.special, f"{name} lacks special values in tests/reference.py"
+
+
+def test_every_record_is_in_a_tuple():
+    for file in FILES:
+        module = importlib.import_module(f"fastact._core.operations.{file}")
+        found = {v.name for v in vars(module).values() if isinstance(v, operations.Operation)}
+        lacking = sorted(found - {record.name for record in module.OPERATIONS})
+        assert not lacking, (
+            f"fastact/_core/operations/{file}.py: add {', '.join(lacking)} to OPERATIONS"
+        )
+
+
+@pytest.mark.parametrize("record", operations.OPERATIONS, ids=lambda record: record.name)
+def test_record_refers_to_records(record):
+    file = "fastact/_core/operations"
+    for name in record.see.split(", "):
+        assert name in operations.BY_NAME, f"{file}: see of {record.name} names {name}"
+    if record.output_of:
+        activation = operations.BY_NAME.get(record.output_of)
+        assert activation, f"{file}: output_of of {record.name} names {record.output_of}"
+        assert activation.range, f"{file}: add the range of {activation.name}, for its outputs"
 
 
 @by_name
 def test_has_an_operation(name):
-    known = {operation.name: operation for operation in operations.OPERATIONS}
-    assert name in known, f"fastact/_core/operations.py lacks a row for {name}"
-    if row := reference.BY_NAME.get(name):
-        operands = known[name].operands
-        assert len(operands) == len(row.operands), f"{name}: operands in tests/reference.py differ"
+    assert name in operations.BY_NAME, f"fastact/_core/operations: add a record for {name}"
+
+
+# --------------------------------------------------------------------- expectations
+
+
+def test_there_is_no_expectation_too_many():
+    extra = sorted(set(reference.BY_NAME) - set(UFUNCS))
+    assert not extra, f"fastact/_core/operations: add records for {', '.join(extra)}"
 
 
 @by_name
-@pytest.mark.parametrize(
-    ("module", "table"),
-    [(command_reference, "EXACT"), (command_reference, "NUMPY"), (check, "BOUNDS")],
-)
-def test_has_its_place_in_the_tables_of_the_command(name, module, table):
-    assert name in getattr(module, table), f"{table} in {module.__file__} lacks {name}"
+def test_has_an_expectation(name):
+    expectation = reference.BY_NAME.get(name)
+    assert expectation, f"tests/reference.py: add an Expectation for {name}"
+    assert set(expectation.bounds) == set(reference.FLOATS), (
+        f"tests/reference.py: add error bounds for {name}"
+    )
+    assert expectation.special, f"tests/reference.py: add special values for {name}"
+    if expectation.output_of:
+        activation = reference.BY_NAME.get(expectation.output_of)
+        assert activation, f"tests/reference.py: add an Expectation for {expectation.output_of}"
+        assert activation.range, f"tests/reference.py: add the range of {activation.name}"
 
 
-@pytest.mark.parametrize("row", sorted(core.kernel_table("baseline")))
-def test_kernel_row_is_used(row):
-    stem = re.sub(r"_(narrow|(shared_)?(f|bf|i|u)\d+|\d)$", "", row)
+@pytest.mark.parametrize("field", ["integers", "range", "monotone", "output_of", "peers"])
+@by_name
+def test_expectation_agrees_with_the_record(name, field):
+    expectation, record = reference.BY_NAME.get(name), operations.BY_NAME.get(name)
+    assert expectation, f"tests/reference.py: add an Expectation for {name}"
+    assert len(record.operands) == len(expectation.operands), (
+        f"tests/reference.py: operands of {name} differ from those of its record"
+    )
+    expected, recorded = getattr(expectation, field), getattr(record, field)
+    if field == "peers":
+        expected, recorded = sorted(expected), sorted(recorded)
+    assert expected == recorded, (
+        f"tests/reference.py: {field} of {name} is {expected}, and {recorded} in its record"
+    )
+
+
+# -------------------------------------------------------------------------- kernels
+
+
+@pytest.mark.parametrize("kernel", sorted(core.kernel_table("baseline")))
+def test_kernel_is_used(kernel):
+    stem = re.sub(r"_(narrow|(shared_)?(f|bf|i|u)\d+|\d)$", "", kernel)
     others = {"load", "store", "every_second", "transpose", "stream"}
     others |= {"add_to_rows", "sum_rows", "descend", "descend_with_momentum", "squared_error"}
-    assert stem in others | set(UFUNCS), f"OPERATIONS lacks {stem}, of kernel {row}"
+    assert stem in others | set(UFUNCS), (
+        f"fastact/_core/operations: add a record for {stem}, of the kernel {kernel}"
+    )
 
 
 @by_name
 @pytest.mark.parametrize("kind", ["f32", "f64"])
 def test_has_kernels(isa, name, kind):
     table = core.kernel_table(isa)
-    assert f"{name}_{kind}" in table, f"_core/kernels/kernels.pxi lacks a row {name}_{kind}"
-    operation = next(row for row in operations.OPERATIONS if row.name == name)
-    if operation.default is not None:
-        assert f"{name}_shared_{kind}" in table, (
-            f"_core/kernels/kernels.pxi lacks a row {name}_shared_{kind}"
+    file = "fastact/_core/kernels/kernels.pxi"
+    assert f"{name}_{kind}" in table, f"{file}: add a kernel {name}_{kind}"
+    if operations.BY_NAME[name].parameter:
+        assert f"{name}_shared_{kind}" in table, f"{file}: add a kernel {name}_shared_{kind}"
+
+
+@by_name
+def test_narrow_types_are_computed_as_the_record_says(isa, name):
+    record, table = operations.BY_NAME[name], core.kernel_table(isa)
+    file = "fastact/_core/kernels/kernels.pxi"
+    own = f"{name}_narrow"
+    assert (own in table) == (record.narrow == "own"), f"{file}: {own}, narrow={record.narrow!r}"
+    for kind in ("f16", "bf16"):
+        bits = f"{name}_{kind}"
+        assert (bits in table) == (record.narrow == "bits"), (
+            f"{file}: {bits}, but narrow={record.narrow!r} in the record"
         )
+
+
+@by_name
+def test_integers_are_kept_as_the_record_says(isa, name):
+    kept = f"{name}_i32" in core.kernel_table(isa)
+    assert kept == operations.BY_NAME[name].integers, (
+        f"fastact/_core/kernels/kernels.pxi: {name}_i32 exists: {kept}; not so in the record"
+    )
 
 
 def test_kernel_tables_are_alike():
@@ -92,18 +169,20 @@ def test_kernel_tables_are_alike():
     assert all(table == tables["baseline"] for table in tables.values()), tables
 
 
+# ------------------------------------------------------ stub, benchmarks and layers
+
+
 @by_name
 def test_has_a_stub(name):
-    stub = Path(fastact.__file__).with_name("__init__.pyi")
-    body = ast.parse(stub.read_text(encoding="utf-8")).body
+    body = ast.parse((PACKAGE / "__init__.pyi").read_text(encoding="utf-8")).body
     typed = {node.target.id for node in body if isinstance(node, ast.AnnAssign)}
-    assert name in typed, f"fastact/__init__.pyi lacks {name}"
+    assert name in typed, f"fastact/__init__.pyi: add the type of {name}"
     public = next(
         ast.literal_eval(node.value)
         for node in body
         if isinstance(node, ast.Assign) and node.targets[0].id == "__all__"
     )
-    assert name in public, f"__all__ in fastact/__init__.pyi lacks {name}"
+    assert name in public, f"fastact/__init__.pyi: add {name} to __all__"
 
 
 @pytest.fixture(scope="module")
@@ -122,32 +201,33 @@ def benchmarked(benchmarks):
 @by_name
 def test_has_benchmarks(benchmarked, name):
     for benchmark in ("times.Ufuncs.time_call", "ratios.InCache.track_over_memcpy"):
-        assert name in benchmarked[benchmark], f"asv_bench: {benchmark} lacks {name}"
+        assert name in benchmarked[benchmark], f"asv_bench/benchmarks: add {name} to {benchmark}"
 
 
 @pytest.mark.parametrize("name", sorted(set(layers.__all__) - {"Layer", "Activation"}))
 def test_layer_has_benchmarks(benchmarked, name):
     for benchmark in ("times.Layers.time_forward", "ratios.Layers.track_backward"):
-        assert name in benchmarked[benchmark], f"asv_bench: {benchmark} lacks {name}"
+        assert name in benchmarked[benchmark], f"asv_bench/benchmarks: add {name} to {benchmark}"
     from benchmarks import _cases
 
     try:
         _cases.make_layer(name, _cases.SMALL)
     except TypeError as error:
-        pytest.fail(f"ARGUMENTS in {_cases.__file__} lacks what {name} needs: {error}")
+        pytest.fail(f"asv_bench/benchmarks/_cases.py: add {name} to ARGUMENTS: {error}")
 
 
-# What is held against peers there has another rival in asv, which has no peers.
+# A benchmark of asv for each target. asv has no peers, so the rival may be another one.
 BENCHMARKS_OF_TARGETS = {
     "16 elements, out=": "SmallCall.track_over_negative",
     "16 elements, new result": "SmallCall.track_over_negative",
-    "relus and their backward, 1,024 and 65,536": "InCache.track_over_memcpy",
+    "no exponential, 1,024 and 65,536": "InCache.track_over_memcpy",
     "sigmoid, 1,024": "Sigmoid.track_over_numpy",
     "sigmoid, 65,536": "Sigmoid.track_over_numpy",
-    "sigmoid_backward_from_output, 65,536": "InCache.track_over_memcpy",
+    "gradient from the output, 65,536": "InCache.track_over_memcpy",
+    "other exponentials, 65,536": "InCache.track_over_memcpy",
     "sigmoid_backward, 65,536": "Own.track_sigmoid_backward",
     "16 Mi, out=": "OutOfCache.track_over_memcpy",
-    "sigmoid float32, 16 Mi, out=": "OutOfCache.track_over_memcpy",
+    "activation with an exponential, float32, 16 Mi, out=": "OutOfCache.track_over_memcpy",
     "16 Mi, new result, second call on": "OutOfCache.track_over_memcpy",
     "sigmoid, 65,536, stride 2 and transposed": "InCache.track_over_memcpy",
     "relu, 65,536, stride 2 and transposed": "InCache.track_over_memcpy",
@@ -157,18 +237,29 @@ BENCHMARKS_OF_TARGETS = {
 }
 
 
-@pytest.mark.parametrize("work", sorted({row.work for row in bench_peers.ROWS}))
+@pytest.mark.parametrize("work", sorted({target.work for target in targets.TARGETS}))
 def test_target_has_a_benchmark(benchmarked, work):
-    assert work in BENCHMARKS_OF_TARGETS, f"asv_bench/benchmarks/ratios.py lacks {work}"
+    assert work in BENCHMARKS_OF_TARGETS, f"tests/test_complete.py: add a benchmark for {work!r}"
     assert f"ratios.{BENCHMARKS_OF_TARGETS[work]}" in benchmarked
 
 
 @pytest.mark.parametrize("name", FORWARD)
 def test_has_a_layer(name):
     wanted = name.replace("_", "")
-    assert wanted in map(str.lower, layers.__all__), f"fastact/layers lacks a layer for {name}"
+    assert wanted in map(str.lower, layers.__all__), (
+        f"fastact/layers/_activations.py: add a layer for {name}"
+    )
 
 
 @pytest.mark.parametrize("name", FORWARD)
 def test_has_a_backward(name):
-    assert f"{name}_backward" in UFUNCS, f"{name} lacks its backward pass"
+    assert f"{name}_backward" in UFUNCS, (
+        f"fastact/_core/operations/{name}.py: add a record for {name}_backward"
+    )
+
+
+@pytest.mark.parametrize("name", FORWARD)
+def test_has_the_expectation_of_a_layer(name):
+    expectation = reference.BY_NAME.get(name)
+    assert expectation, f"tests/reference.py: add an Expectation for {name}"
+    assert expectation.layers, f"tests/reference.py: add a LayerExpectation for {name}"

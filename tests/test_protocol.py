@@ -11,26 +11,28 @@ import sys
 import dask.array
 import numpy as np
 import pytest
-from reference import BY_NAME, FLOATS, ROWS, samples
+from reference import BY_NAME, EXPECTATIONS, FLOATS, samples
 
 import fastact
 
-by_row = pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
+by_expectation = pytest.mark.parametrize(
+    "expectation", EXPECTATIONS, ids=[e.name for e in EXPECTATIONS]
+)
 by_float = pytest.mark.parametrize("dtype", FLOATS)
 by_default_slope = pytest.mark.parametrize("name", ["leaky_relu", "leaky_relu_backward"])
-CASES = [pytest.param(row, dtype, id=f"{row.name}-{dtype}") for row in ROWS for dtype in row.dtypes]
-BINARY = [row for row in ROWS if len(row.operands) == 2]
+CASES = [pytest.param(e, dtype, id=f"{e.name}-{dtype}") for e in EXPECTATIONS for dtype in e.dtypes]
+BINARY = [e for e in EXPECTATIONS if len(e.operands) == 2]
 INTEGERS = BY_NAME["relu"].dtypes[len(FLOATS) :]
 
 
-def ufunc(row):
-    return getattr(fastact, row.name)
+def ufunc(expectation):
+    return getattr(fastact, expectation.name)
 
 
-def case(row, dtype="float32", n=24):
+def case(expectation, dtype="float32", n=24):
     """The ufunc, operands that can be written to, and the result of the plain call."""
-    operands = [operand[:n].copy() for operand in samples(row, dtype)]
-    compute = ufunc(row)
+    operands = [operand[:n].copy() for operand in samples(expectation, dtype)]
+    compute = ufunc(expectation)
     return compute, operands, compute(*operands)
 
 
@@ -44,26 +46,26 @@ def same(result, expected):
 # ------------------------------------------------------------------ the call
 
 
-@by_row
-def test_is_a_ufunc(row):
-    compute = ufunc(row)
+@by_expectation
+def test_is_a_ufunc(expectation):
+    compute = ufunc(expectation)
     assert isinstance(compute, np.ufunc)
-    assert (compute.nin, compute.nout) == (len(row.operands), 1)
-    assert compute.__name__ == row.name
-    assert row.operands[0] in compute.__doc__
+    assert (compute.nin, compute.nout) == (len(expectation.operands), 1)
+    assert compute.__name__ == expectation.name
+    assert expectation.operands[0] in compute.__doc__
 
 
-@by_row
-def test_pickle_and_copy_give_the_same_object(row):
-    compute = ufunc(row)
+@by_expectation
+def test_pickle_and_copy_give_the_same_object(expectation):
+    compute = ufunc(expectation)
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         assert pickle.loads(pickle.dumps(compute, protocol)) is compute
     assert copy.deepcopy(compute) is compute
 
 
-@by_row
-def test_out_in_every_form(row):
-    compute, operands, expected = case(row)
+@by_expectation
+def test_out_in_every_form(expectation):
+    compute, operands, expected = case(expectation)
     for shape in ((24,), (4, 6), (2, 3, 4)):
         shaped = [operand.reshape(shape) for operand in operands]
         for give in (
@@ -80,26 +82,26 @@ def test_out_in_every_form(row):
             same(compute(*operands, out=none), expected)
 
 
-@by_row
-def test_out_of_another_dtype_and_layout(row):
-    compute, operands, expected = case(row)
+@by_expectation
+def test_out_of_another_dtype_and_layout(expectation):
+    compute, operands, expected = case(expectation)
     wide = np.zeros((24, 2))
     compute(*operands, out=wide[:, 1])
     same(wide[:, 1].copy(), expected.astype(np.float64))
     assert not wide[:, 0].any()
 
 
-@by_row
-def test_out_may_be_larger_than_the_operands(row):
-    compute, operands, expected = case(row)
+@by_expectation
+def test_out_may_be_larger_than_the_operands(expectation):
+    compute, operands, expected = case(expectation)
     out = np.zeros((3, 24), np.float32)
     compute(*operands, out=out)
     same(out, np.tile(expected, (3, 1)))
 
 
-@by_row
-def test_where_leaves_masked_elements_alone(row):
-    compute, operands, expected = case(row)
+@by_expectation
+def test_where_leaves_masked_elements_alone(expectation):
+    compute, operands, expected = case(expectation)
     mask = np.arange(24) % 3 > 0
     out = np.full(24, 7, np.float32)
     assert compute(*operands, out=out, where=mask) is out
@@ -109,9 +111,9 @@ def test_where_leaves_masked_elements_alone(row):
     same(compute(*operands, where=mask, out=out), wanted)
 
 
-@by_row
-def test_dtype_and_signature_choose_the_loop(row):
-    compute, operands, _ = case(row)
+@by_expectation
+def test_dtype_and_signature_choose_the_loop(expectation):
+    compute, operands, _ = case(expectation)
     wide = compute(*(operand.astype(np.float64) for operand in operands))
     same(compute(*operands, dtype=np.float64), wide)
     same(compute(*operands, dtype="d"), wide)
@@ -120,9 +122,9 @@ def test_dtype_and_signature_choose_the_loop(row):
         compute(*operands, dtype="complex64")
 
 
-@by_row
-def test_casting_is_obeyed(row):
-    compute, operands, expected = case(row)
+@by_expectation
+def test_casting_is_obeyed(expectation):
+    compute, operands, expected = case(expectation)
     out = np.zeros(24, np.float16)
     with pytest.raises(TypeError, match="Cannot cast"):
         compute(*operands, out=out, casting="safe")
@@ -131,10 +133,10 @@ def test_casting_is_obeyed(row):
         same(compute(*operands, out=out), expected.astype(np.float16))
 
 
-@by_row
+@by_expectation
 @pytest.mark.parametrize("order", "KACF")
-def test_order_is_obeyed(row, order):
-    compute, operands, expected = case(row)
+def test_order_is_obeyed(expectation, order):
+    compute, operands, expected = case(expectation)
     for lay in (np.ascontiguousarray, np.asfortranarray):
         shaped = [lay(operand.reshape(4, 6)) for operand in operands]
         result = compute(*shaped, order=order)
@@ -144,9 +146,9 @@ def test_order_is_obeyed(row, order):
         assert same_order.strides == np.positive(shaped[0]).strides
 
 
-@by_row
-def test_keywords_in_any_order(row):
-    compute, operands, expected = case(row)
+@by_expectation
+def test_keywords_in_any_order(expectation):
+    compute, operands, expected = case(expectation)
     keywords = {"out": None, "where": True, "casting": "same_kind", "order": "K", "subok": True}
     same(compute(*operands, **keywords), expected)
     same(compute(*operands, **dict(reversed(keywords.items()))), expected)
@@ -155,9 +157,9 @@ def test_keywords_in_any_order(row):
 # ------------------------------------------------------------------- overlap
 
 
-@pytest.mark.parametrize(("row", "dtype"), CASES)
-def test_overlap_of_input_and_output(row, dtype):
-    compute = ufunc(row)
+@pytest.mark.parametrize(("expectation", "dtype"), CASES)
+def test_overlap_of_input_and_output(expectation, dtype):
+    compute = ufunc(expectation)
     n = 3000
     views = {
         "forward": (np.s_[:-1], np.s_[1:]),
@@ -171,8 +173,8 @@ def test_overlap_of_input_and_output(row, dtype):
         "gathered": (np.s_[::2], np.s_[: n // 2]),
     }
     for name, (source, target) in views.items():
-        for i in range(len(row.operands)):
-            operands = [np.resize(operand, n) for operand in samples(row, dtype)]
+        for i in range(len(expectation.operands)):
+            operands = [np.resize(operand, n) for operand in samples(expectation, dtype)]
             taken = [operand[source] for operand in operands]
             expected = compute(*(operand.copy() for operand in taken))
             out = operands[i][target]
@@ -180,9 +182,9 @@ def test_overlap_of_input_and_output(row, dtype):
             assert out.tobytes() == expected.tobytes(), name
 
 
-@by_row
-def test_overlap_in_two_dimensions(row):
-    compute, operands, expected = case(row, n=36)
+@by_expectation
+def test_overlap_in_two_dimensions(expectation):
+    compute, operands, expected = case(expectation, n=36)
     square = [operand.reshape(6, 6) for operand in operands]
     out = square[0].T
     compute(*square, out=out)
@@ -221,9 +223,9 @@ class Overriding:
         return called, method, inputs, keywords
 
 
-@by_row
-def test_subclasses_stay(row):
-    compute, operands, expected = case(row)
+@by_expectation
+def test_subclasses_stay(expectation):
+    compute, operands, expected = case(expectation)
     views = [operand.view(Subclass) for operand in operands]
     same(compute(*views), expected.view(Subclass))
     same(compute(*views, subok=False), expected)
@@ -234,9 +236,9 @@ def test_subclasses_stay(row):
     same(out, expected.view(Subclass))
 
 
-@by_row
-def test_masked_arrays_stay_masked(row):
-    compute, operands, expected = case(row)
+@by_expectation
+def test_masked_arrays_stay_masked(expectation):
+    compute, operands, expected = case(expectation)
     mask = np.arange(24) % 4 == 1
     masked = np.ma.array(operands[0], mask=mask)
     result = compute(masked, *operands[1:])
@@ -245,7 +247,7 @@ def test_masked_arrays_stay_masked(row):
     same(result.data[~mask], expected[~mask])
 
 
-@by_row
+@by_expectation
 @pytest.mark.parametrize(
     "make",
     [
@@ -267,16 +269,16 @@ def test_masked_arrays_stay_masked(row):
         "nested",
     ],
 )
-def test_whatever_is_an_array_to_numpy(row, make):
-    compute, operands, _ = case(row, "float64")
+def test_whatever_is_an_array_to_numpy(expectation, make):
+    compute, operands, _ = case(expectation, "float64")
     made = [make(operand) for operand in operands]
     same(compute(*made), compute(*map(np.asarray, made)))
     same(compute(made[0], *operands[1:]), compute(np.asarray(made[0]), *operands[1:]))
 
 
-@by_row
-def test_scalars_give_scalars(row):
-    compute, operands, expected = case(row, "float64")
+@by_expectation
+def test_scalars_give_scalars(expectation):
+    compute, operands, expected = case(expectation, "float64")
     for i in range(8):
         values = [operand[i] for operand in operands]
         same(compute(*values), expected[i])
@@ -287,9 +289,9 @@ def test_scalars_give_scalars(row):
         same(out[()], expected[i])
 
 
-@by_row
-def test_array_ufunc_overrides(row):
-    compute, operands, _ = case(row)
+@by_expectation
+def test_array_ufunc_overrides(expectation):
+    compute, operands, _ = case(expectation)
     other = Overriding()
     for i in range(len(operands)):
         given = (*operands[:i], other, *operands[i + 1 :])
@@ -301,23 +303,26 @@ def test_array_ufunc_overrides(row):
         assert compute.at(other, [0], *operands[1:])[1] == "at"
 
 
-@by_row
-def test_an_error_of_an_override_is_not_replaced(row):
+@by_expectation
+def test_an_error_of_an_override_is_not_replaced(expectation):
     class Failing:
         def __array_ufunc__(self, *args, **keywords):
             raise TypeError("mine")
 
-    for operands in ([Failing()] * len(row.operands), [Failing(), *[1j] * (len(row.operands) - 1)]):
+    for operands in (
+        [Failing()] * len(expectation.operands),
+        [Failing(), *[1j] * (len(expectation.operands) - 1)],
+    ):
         with pytest.raises(TypeError, match=r"^mine$"):
-            ufunc(row)(*operands)
+            ufunc(expectation)(*operands)
 
 
 # ------------------------------------------------------------------- methods
 
 
-@by_row
-def test_at(row):
-    compute, operands, _ = case(row)
+@by_expectation
+def test_at(expectation):
+    compute, operands, _ = case(expectation)
     x, *others = operands
     indices = np.array([3, 0, 3, 23, 3, -1])
     rest = [other[: len(indices)] for other in others]
@@ -332,10 +337,10 @@ def test_at(row):
         same(x, expected)
 
 
-@pytest.mark.parametrize("row", BINARY, ids=[row.name for row in BINARY])
+@pytest.mark.parametrize("expectation", BINARY, ids=[e.name for e in BINARY])
 @by_float
-def test_methods_of_binary_ufuncs(row, dtype):
-    compute, (a, b), _ = case(row, dtype)
+def test_methods_of_binary_ufuncs(expectation, dtype):
+    compute, (a, b), _ = case(expectation, dtype)
     same(compute.outer(a, b[:5]), compute(*np.broadcast_arrays(a[:, None], b[:5])))
     for values in (a, a[::-1], a[::2], np.repeat(a, 3)[::3]):
         running = [values[0]]
@@ -402,10 +407,10 @@ def test_slope_given_twice_or_alone(name):
         compute()
 
 
-@by_row
-def test_other_operands_have_no_names(row):
-    compute, operands, _ = case(row)
-    named = dict(zip(row.operands, operands, strict=True))
+@by_expectation
+def test_other_operands_have_no_names(expectation):
+    compute, operands, _ = case(expectation)
+    named = dict(zip(expectation.operands, operands, strict=True))
     with pytest.raises(TypeError):
         compute(**named)
 
@@ -431,17 +436,17 @@ NUMBERS = [{}, {"negative_slope": 0.2}, {"negative_slope": 2}, {"negative_slope"
 
 
 @pytest.mark.parametrize("dtype", ["?", *INTEGERS])
-@by_row
-def test_integers_are_promoted_as_by_exp(row, dtype):
-    if row.integers:
+@by_expectation
+def test_integers_are_promoted_as_by_exp(expectation, dtype):
+    if expectation.integers:
         pytest.skip("keeps integers")
-    compute = ufunc(row)
+    compute = ufunc(expectation)
     with np.errstate(over="ignore"):
         promoted = np.exp(np.array([1, 0], dtype)).dtype
-    has_slope = "slope" in row.operands
+    has_slope = "slope" in expectation.operands
     for x in (np.array([1, 0, 3], dtype), np.array([1, 0, 3], dtype)[::2], np.array(1, dtype)):
         for keywords in NUMBERS if has_slope else [{}]:
-            arrays = [x] * (len(row.operands) - has_slope)
+            arrays = [x] * (len(expectation.operands) - has_slope)
             result = compute(*arrays, **keywords)
             assert result.dtype == promoted
             floats = [operand.astype(promoted) for operand in arrays]
@@ -497,25 +502,25 @@ if np.dtype("g").itemsize == 8:  # a float64 by another name
     del REFUSED[str(np.dtype("g"))]
 
 
-@by_row
+@by_expectation
 @pytest.mark.parametrize("dtype", REFUSED)
-def test_refused_dtypes_are_named(row, dtype):
-    compute = ufunc(row)
+def test_refused_dtypes_are_named(expectation, dtype):
+    compute = ufunc(expectation)
     bad = REFUSED[dtype]
-    for i in range(len(row.operands)):
+    for i in range(len(expectation.operands)):
         for other in (np.ones(1, np.float32), 1.0):
-            operands = [bad if i == j else other for j in range(len(row.operands))]
+            operands = [bad if i == j else other for j in range(len(expectation.operands))]
             with pytest.raises(TypeError, match=re.escape(dtype)):
                 compute(*operands)
             with pytest.raises(TypeError, match=re.escape(dtype)):
                 compute(*operands, out=np.empty(1))
 
 
-@by_row
+@by_expectation
 @pytest.mark.parametrize("value", ["a", b"a", 1j, None, {}, object()])
-def test_refused_python_values(row, value):
+def test_refused_python_values(expectation, value):
     with pytest.raises(TypeError, match="dtype"):
-        ufunc(row)(*[value] * len(row.operands))
+        ufunc(expectation)(*[value] * len(expectation.operands))
 
 
 def wrong_calls(compute, operands):
@@ -545,9 +550,9 @@ def wrong_calls(compute, operands):
     yield ValueError, operands, {"out": np.full(24, 7, np.float32), "casting": "none"}
 
 
-@by_row
-def test_wrong_calls_change_nothing(row):
-    compute, operands, _ = case(row)
+@by_expectation
+def test_wrong_calls_change_nothing(expectation):
+    compute, operands, _ = case(expectation)
     tried = 0
     for error, given, keywords in wrong_calls(compute, operands):
         arrays = [a for a in (*given, keywords.get("out")) if isinstance(a, np.ndarray)]
@@ -563,11 +568,11 @@ def test_wrong_calls_change_nothing(row):
 # ---------------------------------------------------------------------- dask
 
 
-@by_row
+@by_expectation
 @by_float
-def test_dask_computes_the_same_by_chunks(row, dtype):
-    compute = ufunc(row)
-    operands = [np.resize(operand, (60, 50)) for operand in samples(row, dtype)]
+def test_dask_computes_the_same_by_chunks(expectation, dtype):
+    compute = ufunc(expectation)
+    operands = [np.resize(operand, (60, 50)) for operand in samples(expectation, dtype)]
     chunked = [dask.array.from_array(operand, chunks=(17, 13)) for operand in operands]
     result = compute(*chunked)
     assert isinstance(result, dask.array.Array)
@@ -586,14 +591,14 @@ def test_dask_with_slopes(name):
         same(result.compute(), compute(*arrays, **keywords))
 
 
-@by_row
-def test_signature_tells_the_operands(row):
-    compute = ufunc(row)
+@by_expectation
+def test_signature_tells_the_operands(expectation):
+    compute = ufunc(expectation)
     if not hasattr(np.add, "__dict__"):
         pytest.skip("ufuncs have no attributes before NumPy 2.2")
     parameters = inspect.signature(compute).parameters
     assert len([p for p in parameters.values() if p.kind is not p.KEYWORD_ONLY]) == compute.nin + 1
-    assert ("negative_slope" in parameters) == ("slope" in row.operands)
+    assert ("negative_slope" in parameters) == ("slope" in expectation.operands)
 
 
 # ------------------------------------------------------------------ bfloat16

@@ -13,8 +13,8 @@ from conftest import make_ufuncs
 from layouts import LAYOUTS, SHAPE
 from reference import (
     BY_NAME,
+    EXPECTATIONS,
     FLOATS,
-    ROWS,
     bit_type,
     bits,
     edges,
@@ -29,22 +29,25 @@ from reference import (
 import fastact
 from fastact._core import ufuncs as core
 
-CASES = [pytest.param(row, dtype, id=f"{row.name}-{dtype}") for row in ROWS for dtype in row.dtypes]
+CASES = [pytest.param(e, dtype, id=f"{e.name}-{dtype}") for e in EXPECTATIONS for dtype in e.dtypes]
 FLOAT_CASES = [
-    pytest.param(row, dtype, id=f"{row.name}-{dtype}") for row in ROWS for dtype in FLOATS
+    pytest.param(e, dtype, id=f"{e.name}-{dtype}") for e in EXPECTATIONS for dtype in FLOATS
 ]
-by_row = pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
-by_case = pytest.mark.parametrize(("row", "dtype"), CASES)
-by_float_case = pytest.mark.parametrize(("row", "dtype"), FLOAT_CASES)
+by_expectation = pytest.mark.parametrize(
+    "expectation", EXPECTATIONS, ids=[e.name for e in EXPECTATIONS]
+)
+by_case = pytest.mark.parametrize(("expectation", "dtype"), CASES)
+by_float_case = pytest.mark.parametrize(("expectation", "dtype"), FLOAT_CASES)
 by_float = pytest.mark.parametrize("dtype", FLOATS)
 by_layout = pytest.mark.parametrize("layout", LAYOUTS, ids=[layout.__name__ for layout in LAYOUTS])
 
 
 def assert_same_bits(result, expected, *operands):
-    """The very same bits; else an error that shows the first difference.
+    """Fail unless the bits are the same, and show the first difference.
 
-    Of two NaN that meet, IEEE 754 leaves open which one goes on, and compilers swap
-    factors: where two operands are not finite (infinity makes a NaN on its way), NaN is NaN.
+    Where two operands or more are not finite, every NaN is the same. IEEE 754 does not say which
+    of two NaN becomes the result, and compilers swap factors. An infinite operand can make a NaN
+    on the way.
     """
     assert result.dtype.newbyteorder("=") == expected.dtype.newbyteorder("=")
     assert result.shape == expected.shape
@@ -68,10 +71,12 @@ def matrix(values):
     return [np.resize(value, SHAPE) for value in values]
 
 
-def special_grid(row, dtype):
+def special_grid(expectation, dtype):
     """Every special value of an operand with every one of the others."""
     values = special_values(np.dtype(dtype))
-    return [grid.ravel() for grid in np.meshgrid(*[values] * len(row.operands), indexing="ij")]
+    return [
+        grid.ravel() for grid in np.meshgrid(*[values] * len(expectation.operands), indexing="ij")
+    ]
 
 
 def random_patterns(dtype, count, seed=1):
@@ -85,14 +90,15 @@ def random_patterns(dtype, count, seed=1):
 
 
 @by_float_case
-def test_error_is_within_the_bound(ufuncs, row, dtype, exact_results):
-    operands, expected = exact_results(row, dtype)
-    result = ufuncs[row.name](*operands)
+def test_error_is_within_the_bound(ufuncs, expectation, dtype, exact_results):
+    operands, expected = exact_results(expectation, dtype)
+    result = ufuncs[expectation.name](*operands)
     assert result.dtype == dtype
     error = expected.error(result)
     worst = error.argmax()
-    assert error[worst] <= row.bounds[dtype], (
-        f"{(error > row.bounds[dtype]).sum()} of {len(error)} are off by more; the worst by "
+    bound = expectation.bounds[dtype]
+    assert error[worst] <= bound, (
+        f"{(error > bound).sum()} of {len(error)} are off by more; the worst by "
         f"{error[worst]} ULP: {[operand[worst] for operand in operands]} gives {result[worst]!r}, "
         f"wanted {expected.near[worst]!r}"
     )
@@ -103,11 +109,11 @@ def exact_results():
     """Samples and their exact results, computed once for all instruction sets."""
     known = {}
 
-    def get(row, dtype):
-        if (row.name, dtype) not in known:
-            operands = samples(row, dtype)
-            known[row.name, dtype] = operands, exact(row, operands)
-        return known[row.name, dtype]
+    def get(expectation, dtype):
+        if (expectation.name, dtype) not in known:
+            operands = samples(expectation, dtype)
+            known[expectation.name, dtype] = operands, exact(expectation, operands)
+        return known[expectation.name, dtype]
 
     return get
 
@@ -125,25 +131,26 @@ def all_of(dtype):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-@by_row
-def test_narrow_types_are_correctly_rounded_for_all_inputs(ufuncs, row, dtype):
+@by_expectation
+def test_narrow_types_are_correctly_rounded_for_all_inputs(ufuncs, expectation, dtype):
     """With a gradient of 1. NaN stays NaN."""
     x = all_of(dtype)
     operands = {"grad": np.ones(len(x), dtype), "slope": np.full(len(x), 0.01).astype(dtype)}
-    operands = [operands.get(name, x) for name in row.operands]
-    result = ufuncs[row.name](*operands)
+    operands = [operands.get(name, x) for name in expectation.operands]
+    result = ufuncs[expectation.name](*operands)
     assert is_nan(result[is_nan(x)]).all()
     keep = is_finite(x)
-    if "y" in row.operands:
-        keep[keep] = (x[keep] >= 0) & (x[keep] <= 1)
+    if expectation.output_of:
+        lowest, highest = BY_NAME[expectation.output_of].range
+        keep[keep] = (x[keep] >= lowest) & (x[keep] <= highest)
     operands = [operand[keep] for operand in operands]
-    assert exact(row, operands).error(result[keep]).max() <= 0.5
+    assert exact(expectation, operands).error(result[keep]).max() <= 0.5
 
 
 @by_float_case
-def test_special_values(ufuncs, row, dtype):
-    *operands, expected = np.array(row.special, dtype).T.copy()
-    result = ufuncs[row.name](*operands)
+def test_special_values(ufuncs, expectation, dtype):
+    *operands, expected = np.array(expectation.special, dtype).T.copy()
+    result = ufuncs[expectation.name](*operands)
     wrong = (result != expected) | (np.signbit(result) != np.signbit(expected))
     wrong &= ~is_nan(expected) | ~is_nan(result)
     cases = np.transpose([*operands, expected, result])[wrong]
@@ -151,30 +158,40 @@ def test_special_values(ufuncs, row, dtype):
 
 
 @by_float
-def test_sigmoid_is_monotone_and_between_0_and_1(ufuncs, dtype):
+@pytest.mark.parametrize(
+    "expectation", [pytest.param(e, id=e.name) for e in EXPECTATIONS if e.range or e.monotone]
+)
+def test_range_and_order(ufuncs, expectation, dtype):
+    """Results lie in the range. If the function is monotone, they never fall, and attain it."""
     dtype = np.dtype(dtype)
     # Runs of neighbours, where a step down would be one of the last bit.
+    small = np.geomspace(1e-9, 1, 200)
     anchors = np.concatenate(
-        [np.linspace(-110, 40, 600), np.linspace(-750, -690, 100), np.geomspace(1e-9, 1, 200)]
+        [np.linspace(-110, 40, 600), np.linspace(-750, -690, 100), small, -small]
     )
     kind = bit_type(dtype)
     runs = bits(anchors.astype(dtype))[:, None] + np.arange(40, dtype=kind)
     values = runs.view(dtype).ravel()
-    values = np.concatenate([values, edges(dtype), random_patterns(dtype, 10_000)])
+    infinite = np.array([-np.inf, np.inf], dtype)
+    values = np.concatenate([values, infinite, edges(dtype), random_patterns(dtype, 10_000)])
     values = np.sort(values[~is_nan(values)])
-    result = ufuncs["sigmoid"](values)
-    assert result.min() == 0
-    assert result.max() == 1
-    assert (np.diff(result) >= 0).all()
+    result = ufuncs[expectation.name](values)
+    lowest, highest = expectation.range or infinite
+    assert (result >= lowest).all()
+    assert (result <= highest).all()
+    if expectation.monotone:
+        assert (result[1:] >= result[:-1]).all()
+        assert result.min() == lowest
+        assert result.max() == highest
 
 
 @pytest.mark.parametrize(
-    ("dtype", "last"),
-    [("bfloat16", -92), ("float16", -17.3), ("float32", -103.97), ("float64", -745.1)],
+    ("name", "dtype", "last"),
+    [(e.name, dtype, last) for e in EXPECTATIONS for dtype, last in e.tail.items()],
 )
-def test_sigmoid_keeps_its_tail_to_the_smallest_subnormal(ufuncs, dtype, last):
+def test_tail_is_kept_to_the_smallest_subnormal(ufuncs, name, dtype, last):
     x = np.array([last, last - 1], dtype)
-    assert_same_bits(ufuncs["sigmoid"](x), np.array([finfo(dtype).smallest_subnormal, 0], dtype), x)
+    assert_same_bits(ufuncs[name](x), np.array([finfo(dtype).smallest_subnormal, 0], dtype), x)
 
 
 # ----------------------------------------------------------------- same bits
@@ -182,15 +199,15 @@ def test_sigmoid_keeps_its_tail_to_the_smallest_subnormal(ufuncs, dtype, last):
 
 @by_layout
 @by_case
-def test_layout_does_not_change_the_bits(ufuncs, row, dtype, layout):
-    check_layout(ufuncs[row.name], dtype, layout, samples(row, dtype))
+def test_layout_does_not_change_the_bits(ufuncs, expectation, dtype, layout):
+    check_layout(ufuncs[expectation.name], dtype, layout, samples(expectation, dtype))
 
 
 @by_layout
 @by_float_case
-def test_layout_does_not_change_special_values(ufuncs, row, dtype, layout):
+def test_layout_does_not_change_special_values(ufuncs, expectation, dtype, layout):
     """Not even the bits of a NaN."""
-    check_layout(ufuncs[row.name], dtype, layout, special_grid(row, dtype))
+    check_layout(ufuncs[expectation.name], dtype, layout, special_grid(expectation, dtype))
 
 
 def check_layout(compute, dtype, layout, values):
@@ -206,9 +223,9 @@ def check_layout(compute, dtype, layout, values):
 
 
 @by_case
-def test_neither_length_nor_position_changes_the_bits(ufuncs, row, dtype):
-    compute = ufuncs[row.name]
-    operands = [np.resize(operand, 4200) for operand in samples(row, dtype)]
+def test_neither_length_nor_position_changes_the_bits(ufuncs, expectation, dtype):
+    compute = ufuncs[expectation.name]
+    operands = [np.resize(operand, 4200) for operand in samples(expectation, dtype)]
     expected = compute(*operands)
     alone = [compute(*(operand[i : i + 1] for operand in operands)) for i in range(200)]
     assert_same_bits(np.concatenate(alone), expected[:200], *(o[:200] for o in operands))
@@ -248,8 +265,8 @@ def test_results_that_go_past_the_cache(ufuncs, name, dtype):
 @by_float
 @pytest.mark.parametrize("name", ["relu", "leaky_relu", "sigmoid_backward"])
 def test_threads_do_not_change_large_matrices(ufuncs, name, dtype):
-    row = BY_NAME[name]
-    operands = [np.resize(operand, (301, 700)) for operand in samples(row, dtype)]
+    expectation = BY_NAME[name]
+    operands = [np.resize(operand, (301, 700)) for operand in samples(expectation, dtype)]
     expected = ufuncs[name](*operands)
     columns = [np.asfortranarray(operand) for operand in operands]
     for count in 1, 2, 3:
@@ -267,9 +284,9 @@ def test_a_transposed_output_may_overlap(ufuncs):
 
 
 @by_case
-def test_threads_do_not_change_the_bits(ufuncs, row, dtype):
-    compute = ufuncs[row.name]
-    operands = [np.resize(operand, 3 * 65536 + 4097) for operand in samples(row, dtype)]
+def test_threads_do_not_change_the_bits(ufuncs, expectation, dtype):
+    compute = ufuncs[expectation.name]
+    operands = [np.resize(operand, 3 * 65536 + 4097) for operand in samples(expectation, dtype)]
     small = [
         compute(*(o[i : i + 4096] for o in operands)) for i in range(0, len(operands[0]), 4096)
     ]
@@ -284,7 +301,7 @@ def test_threads_do_not_change_the_bits(ufuncs, row, dtype):
             assert_same_bits(into, expected, *operands)
 
 
-def patterns(row, dtype):
+def patterns(expectation, dtype):
     """Operands from the whole range of bit patterns, and samples of the ordinary."""
     if np.dtype(dtype).itemsize == 2:
         x = all_of(dtype)
@@ -293,21 +310,27 @@ def patterns(row, dtype):
     else:
         ordinary = np.random.default_rng(2).uniform(-760, 760, 100_000)
         x = np.concatenate([random_patterns(dtype, 100_000), ordinary])
-    others = [random_patterns(dtype, len(x), seed) for seed in range(3, 2 + len(row.operands))]
-    random = dict(zip([name for name in row.operands if name not in "xy"], others, strict=True))
-    operands = [random.get(name, x) for name in row.operands]
-    pairs = zip(operands, samples(row, dtype), special_grid(row, dtype), strict=True)
+    others = [
+        random_patterns(dtype, len(x), seed) for seed in range(3, 2 + len(expectation.operands))
+    ]
+    random = dict(
+        zip([name for name in expectation.operands if name not in "xy"], others, strict=True)
+    )
+    operands = [random.get(name, x) for name in expectation.operands]
+    pairs = zip(
+        operands, samples(expectation, dtype), special_grid(expectation, dtype), strict=True
+    )
     operands = [np.concatenate(pair) for pair in pairs]
-    if row.operands[0] == "grad":
+    if expectation.operands[0] == "grad":
         operands[0][::2] = 1
     return operands
 
 
 @pytest.mark.skipif(len(core.supported) == 1, reason="one instruction set only")
 @by_float_case
-def test_instruction_sets_agree_in_every_bit(row, dtype):
-    operands = patterns(row, dtype)
-    first, *others = (make_ufuncs(isa)[row.name](*operands) for isa in core.supported)
+def test_instruction_sets_agree_in_every_bit(expectation, dtype):
+    operands = patterns(expectation, dtype)
+    first, *others = (make_ufuncs(isa)[expectation.name](*operands) for isa in core.supported)
     for other in others:
         assert_same_bits(other, first, *operands)
 
@@ -324,19 +347,21 @@ def all_errors():
 
 @by_layout
 @by_float_case
-def test_no_call_warns(ufuncs, row, dtype, layout):
+def test_no_call_warns(ufuncs, expectation, dtype, layout):
     """Exact arrays take the fast call here, other layouts NumPy's."""
-    for operands, out in layout(matrix(special_grid(row, dtype))):
+    for operands, out in layout(matrix(special_grid(expectation, dtype))):
         with all_errors():
-            ufuncs[row.name](*operands, out=out)
+            ufuncs[expectation.name](*operands, out=out)
 
 
-@by_row
-def test_no_call_on_python_values_warns(ufuncs, row):
-    for values in zip(*(grid.tolist() for grid in special_grid(row, "float64")), strict=True):
+@by_expectation
+def test_no_call_on_python_values_warns(ufuncs, expectation):
+    for values in zip(
+        *(grid.tolist() for grid in special_grid(expectation, "float64")), strict=True
+    ):
         with all_errors():
-            ufuncs[row.name](*values)
-            ufuncs[row.name](*([value] for value in values))
+            ufuncs[expectation.name](*values)
+            ufuncs[expectation.name](*([value] for value in values))
 
 
 @by_float
@@ -377,14 +402,14 @@ glibc_on_x86_64 = pytest.mark.skipif(
 @glibc_on_x86_64
 @pytest.mark.parametrize("raised", [0, ALL_EXCEPTIONS], ids=["clear", "raised"])
 @by_float_case
-def test_calls_leave_modes_and_flags_alone(ufuncs, row, dtype, raised):
+def test_calls_leave_modes_and_flags_alone(ufuncs, expectation, dtype, raised):
     read, libm = control_register()
-    compute = ufuncs[row.name]
-    grid = special_grid(row, dtype)
+    compute = ufuncs[expectation.name]
+    grid = special_grid(expectation, dtype)
     out = np.empty_like(grid[0])
     large = [np.resize(operand, 150_000) for operand in grid]
     calls = [(grid, out, {}), (large, np.empty_like(large[0]), {})]
-    if "slope" in row.operands:
+    if "slope" in expectation.operands:
         # Its conversion to the type of the arrays counts too.
         calls += [(grid[:-1], out, {"negative_slope": slope}) for slope in (0.01, 1e-42, 1e-320)]
         calls += [(grid[:-1], out, {})]
@@ -403,12 +428,12 @@ def test_calls_leave_modes_and_flags_alone(ufuncs, row, dtype, raised):
 
 @glibc_on_x86_64
 @by_layout
-@by_row
-def test_numpys_call_leaves_the_modes_alone(ufuncs, row, layout):
+@by_expectation
+def test_numpys_call_leaves_the_modes_alone(ufuncs, expectation, layout):
     read, _ = control_register()
-    for operands, out in layout(matrix(special_grid(row, "float32"))):
+    for operands, out in layout(matrix(special_grid(expectation, "float32"))):
         before = read() & ~STATUS
-        ufuncs[row.name](*operands, out=out)
+        ufuncs[expectation.name](*operands, out=out)
         assert read() & ~STATUS == before
 
 
@@ -419,8 +444,8 @@ def test_denormals_and_rounding_are_as_ever(ufuncs):
     """Flush-to-zero, denormals-are-zero and the rounding mode, seen in what they change."""
     x = np.linspace(-200, 200, 150_000, dtype=np.float32)
     tiny = np.array([5e-324, -5e-324])
-    for row in ROWS:
-        ufuncs[row.name](*[x] * len(row.operands))
+    for expectation in EXPECTATIONS:
+        ufuncs[expectation.name](*[x] * len(expectation.operands))
         assert (tiny + tiny == [1e-323, -1e-323]).all()
         assert (np.array([1e-308]) / 4 != 0).all()
         # 1/3 lies above its double, -2/3 too: directed rounding would move one of them.

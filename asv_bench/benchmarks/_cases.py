@@ -1,16 +1,17 @@
 """What all benchmarks measure: the table of calls, and races between two calls.
 
-asv runs the benchmarks of the checkout with every commit that it measures, and tells them
-the parameters by their position only. So what there is to measure is read from the source
-tree around this file, not from the fastact that is installed; and what the installed one
-does not have raises NotImplementedError in `setup`, which asv records as "n/a".
+asv runs the benchmarks of the checkout with every commit that it measures, and passes parameters
+by their position only. So what there is to measure is read from the source tree around this
+file, not from the fastact that is installed. If the installed one lacks it, `setup` raises
+NotImplementedError, which asv records as "n/a".
 """
 
 import ast
 import contextlib
+import importlib.util
 import math
 import os
-import runpy
+import sys
 from functools import cache
 from itertools import count, repeat
 from pathlib import Path
@@ -37,7 +38,18 @@ except ImportError:
 
 SOURCE = Path(__file__).parents[2] / "fastact"
 
-OPERATIONS = runpy.run_path(str(SOURCE / "_core" / "operations.py"))["OPERATIONS"]
+
+def load_package(folder, name):
+    """Import a package from its folder, under a name of its own, and return it."""
+    spec = importlib.util.spec_from_file_location(
+        name, folder / "__init__.py", submodule_search_locations=[str(folder)]
+    )
+    sys.modules[name] = package = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(package)
+    return package
+
+
+OPERATIONS = load_package(SOURCE / "_core" / "operations", "fastact_operations").OPERATIONS
 OPERANDS = {operation.name: operation.operands for operation in OPERATIONS}
 UFUNCS = list(OPERANDS)
 DTYPES = ["float32", "float64", "float16", "bfloat16"]
@@ -47,7 +59,7 @@ RESULTS = ["out=", "new"]
 
 # Drawn once; larger arrays repeat them.
 VALUES = CACHED
-# A quarter per call, as sigmoid_backward takes of a gradient: 2**-2000 is 0 in float64.
+# In place, sigmoid_backward leaves a quarter of the gradient per call. 2**-2000 is 0 in float64.
 SETTLE_CALLS = 1000
 
 HUGE_PAGE = 2 << 20
@@ -81,12 +93,12 @@ class Call:
 
 
 def make_call(operation, dtype="float32", size=CACHED, layout="contiguous", result="out=", x=None):
-    """Make a row of the table of calls; `x` are other inputs than normal ones.
+    """Make a call of the table; `x` are inputs to use in place of normally distributed ones.
 
     Raises
     ------
     NotImplementedError
-        If there is no such row, or fastact has not the operation for this type.
+        If there is no such call, or if fastact lacks the operation for this type.
     """
     if layout == "in place" and result == "new":
         raise NotImplementedError("a new result is not in place")
@@ -108,11 +120,11 @@ def make_call(operation, dtype="float32", size=CACHED, layout="contiguous", resu
 
 
 def function_of(operation, dtype):
-    """Find a ufunc that has a loop for a type."""
+    """Find a ufunc, if it has a loop for a type."""
     function = getattr(fastact, operation, None)
     if function is None:
         raise NotImplementedError(f"no {operation}")
-    # For a type that it does not know, a ufunc takes a wider one or raises.
+    # For a type without a loop, a ufunc uses a wider one or raises.
     arrays = [np.ones(1, dtype_of(dtype)) for name in OPERANDS[operation] if name in DRAWN]
     with contextlib.suppress(TypeError):
         if function(*arrays).dtype == dtype_of(dtype):
@@ -141,7 +153,7 @@ def dtype_of(name):
     return np.dtype(ml_dtypes.bfloat16)
 
 
-# The operands that are arrays. Slopes are left at their default, but for one layout.
+# The operands that are arrays. Slopes keep their default, except for one layout.
 DRAWN = {
     "x": lambda random: random.normal(0, 4, VALUES),
     "y": lambda random: random.uniform(0, 1, VALUES),
@@ -153,8 +165,8 @@ DRAWN = {
 def _values(operation, dtype, settled):
     """Draw the operands that are arrays.
 
-    In place, every call changes the first of them. `settled` ones have come to stay, and
-    have passed the denormal ones on the way.
+    In place, every call changes the first of them. If `settled`, calls have been repeated until
+    the values change no more, and are past the denormal ones.
     """
     random = np.random.default_rng(0)
     values = [
@@ -171,12 +183,12 @@ _placed = count()
 
 
 def place(values, layout="contiguous"):
-    """Copy an array to where its time does not depend on chance.
+    """Copy an array to a place where the time of a kernel does not depend on chance.
 
-    NumPy's arrays start at 16 bytes past a page or anywhere, and their pages are all over
-    the memory, which is up to 30 % of the time of a kernel in cache. These start in a huge
-    page of their own (NumPy asks for them from 4 MiB on), at a multiple of 64 bytes, and
-    not at the same place in the page as others.
+    NumPy's arrays start 16 bytes past a page, or anywhere, and their pages are scattered over
+    the memory. This is up to 30 % of the time of a kernel in cache. The copies start in a huge
+    page of their own (NumPy asks for huge pages from 4 MiB on), at a multiple of 64 bytes, and
+    at another place in the page than other copies.
     """
     if layout in ("transposed", "slope per column"):
         side = math.isqrt(values.size)
@@ -201,7 +213,7 @@ LAYERS = [
     for name in ast.literal_eval(node.value)
     if name not in ("Layer", "Activation")  # what they have in common
 ]
-# What the constructors need, for inputs with `n` columns; most need nothing.
+# The arguments of constructors for inputs with `n` columns. Most need none.
 ARGUMENTS = {
     "Linear": lambda n: (n, n),
     "Sequential": lambda n: (layers.Linear(n, n), layers.ReLU(), layers.Linear(n, n)),
@@ -231,34 +243,34 @@ def processors():
 def use_threads(n):
     """Let fastact use `n` threads, "all" for as many as processors.
 
-    More than one only in a process that is not forked, as those of asv are: fastact computes
-    serially there. See `NEW_PROCESS`.
+    asv forks its processes, and in a forked process fastact computes serially. More than one
+    thread needs a new process: see `NEW_PROCESS`.
     """
-    # The first commits have only the other one.
+    # The first commits have only `limit_threads`.
     limit = getattr(threads, "set_num_threads", None) or threads.limit_threads
     limit(processors() if n == "all" else n)
 
 
-# What a new process needs to find the benchmarks, in the words of Python.
+# The code with which a new process finds the benchmarks.
 NEW_PROCESS = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r}); "
 
 
 # --------------------------------------------------------------------------- races
 
-# What the rounds of a race may take, and how many there are at least. For a smoke test the
-# seconds are set to 0.
+# How long the rounds of a race may take, and how many there are at least. A smoke test sets the
+# seconds to 0.
 RACE_SECONDS = float(os.environ.get("FASTACT_RACE_SECONDS", "0.2"))
 MIN_ROUNDS = 5
-# A turn is long against the resolution of the clock, and short against a time slice.
+# A turn is long compared with the resolution of the clock, and short compared with a time slice.
 TURN_SECONDS = 5e-4
 # Longer than the worker threads of OpenMP spin after a call.
 PAUSE = 0.02
 
 
 def race(ours, theirs, pause=0.0):
-    """Measure the time of a call over that of another: the median of rounds of two turns.
+    """Measure the ratio of the times of two calls: the median over rounds of two turns.
 
-    What slows the machine down slows both turns of a round down.
+    What slows the machine down slows down both turns of a round.
 
     Parameters
     ----------
@@ -269,7 +281,7 @@ def race(ours, theirs, pause=0.0):
     Returns
     -------
     float
-        To four digits: more would be noise, and take place in the history.
+        To four digits. More would be noise, and take up space in the history.
     """
     numbers = [_calibrate(timer) for timer in (ours, theirs)]
     ratios = []

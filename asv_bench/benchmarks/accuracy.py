@@ -2,32 +2,19 @@
 
 import numpy as np
 
-from ._cases import DTYPES, OPERANDS, dtype_of, function_of, ml_dtypes, round_to_digits
+from ._cases import DTYPES, OPERATIONS, dtype_of, function_of, ml_dtypes, round_to_digits
 
 INPUTS = 1 << 18
 
-
-def _sigmoid(x):
-    decay = np.exp(-np.abs(x))
-    return np.where(x < 0, decay, 1) / (1 + decay)
-
-
-def _sigmoid_backward(grad, x):
-    decay = np.exp(-np.abs(x))
-    return grad * (decay / (1 + decay) ** 2)
-
-
-EXACT = {
-    "sigmoid": _sigmoid,
-    "sigmoid_backward": _sigmoid_backward,
-    "sigmoid_backward_from_output": lambda grad, y: grad * (y * (1 - y)),
-}
+# The exact values are those of the checkout, for every commit.
+BY_NAME = {operation.name: operation for operation in OPERATIONS}
+INEXACT = [name for name, operation in BY_NAME.items() if not operation.correctly_rounded]
 
 
 class Ulp:
-    """Over inputs of every magnitude, where the result is not 0 or 1 throughout."""
+    """Over inputs of every magnitude where exp(-|x|) is not 0."""
 
-    params = (list(EXACT), DTYPES)
+    params = (INEXACT, DTYPES)
     param_names = ("ufunc", "dtype")
     version = "1"
     timeout = 120
@@ -40,36 +27,37 @@ class Ulp:
             raise NotImplementedError("numpy.longdouble is not longer than float64 here")
 
     def track_greatest_error(self, ufunc, _):
-        x = self.inputs(ufunc)
-        operands = [x]
-        if "grad" in OPERANDS[ufunc]:
-            grad = np.random.default_rng(1).standard_normal(x.size).astype(self.dtype)
-            operands = [grad, x]
+        operation = BY_NAME[ufunc]
+        operands = [self.operand(name, operation) for name in operation.operands]
         with np.errstate(all="ignore"):
-            exact = EXACT[ufunc](*(operand.astype(self.wide) for operand in operands))
+            exact = operation.exact(np, *(operand.astype(self.wide) for operand in operands))
             error = np.abs(self.function(*operands).astype(self.wide) - exact) / self.ulp(exact)
         return round_to_digits(float(error.max()))
 
     track_greatest_error.pretty_name = "Greatest error"
     track_greatest_error.unit = "ULP"
 
-    def inputs(self, ufunc):
-        """Draw inputs; the output y of sigmoid is in [0, 1]."""
-        info = self.info()
-        # exp(-edge) is the least that sigmoid can give.
-        edge = -np.log(float(info.smallest_subnormal))
+    def operand(self, name, operation):
+        """Draw an operand of the ufunc, in its dtype."""
+        # exp(-edge) is the smallest subnormal.
+        edge = -np.log(float(self.info().smallest_subnormal))
         random = np.random.default_rng(0)
-        if ufunc == "sigmoid_backward_from_output":
-            x = np.concatenate(
-                [random.uniform(0, 1, INPUTS), np.exp(-random.uniform(0, edge, INPUTS))]
-            )
+        if name == "x":
+            size = np.exp(random.uniform(np.log(float(self.info().tiny)), np.log(edge), INPUTS))
+            values = np.concatenate([random.uniform(-edge, edge, INPUTS), size, -size])
+        elif name == "y":
+            lowest, highest = BY_NAME[operation.output_of].range
+            even = random.uniform(lowest, highest, INPUTS)
+            values = np.concatenate([even, np.exp(-random.uniform(0, edge, INPUTS))])
+        elif name == "grad":
+            count = (3 if "x" in operation.operands else 2) * INPUTS
+            values = np.random.default_rng(1).standard_normal(count)
         else:
-            size = np.exp(random.uniform(np.log(float(info.tiny)), np.log(edge), INPUTS))
-            x = np.concatenate([random.uniform(-edge, edge, INPUTS), size, -size])
-        return x.astype(self.dtype)
+            values = np.asarray(operation.default)
+        return values.astype(self.dtype)
 
     def ulp(self, exact):
-        """Find the distance of the numbers of the type around exact values."""
+        """Find the spacing of the numbers of the type around exact values."""
         info = self.info()
         exponent = np.maximum(np.frexp(exact)[1] - 1, info.minexp)
         return np.ldexp(self.wide.type(1), exponent - info.nmant)

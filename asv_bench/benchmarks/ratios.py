@@ -1,10 +1,12 @@
 """Times over other times, measured in one process in alternating rounds.
 
-These hold on noisy machines, and are what the history and the guard go by. The peers of
-`fastact bench --peers` are not installed here: the other time is that of `memcpy`, of
-NumPy, or of another call of fastact. All of float32 and one thread unless said otherwise.
+These are reliable even on noisy machines, so the history and the guard are based on them. The
+peers of `fastact bench --peers` are not installed here. The other time is that of `memcpy`, of
+NumPy, or of another call of fastact. Everything is in float32 and on one thread unless stated
+otherwise.
 """
 
+import importlib
 import importlib.util
 import subprocess
 import sys
@@ -21,6 +23,7 @@ from ._cases import (
     LAYOUTS,
     MEDIUM,
     NEW_PROCESS,
+    OPERATIONS,
     PAUSE,
     RESULTS,
     SMALL,
@@ -100,7 +103,7 @@ class InCache(_Ratio):
 class OutOfCache(_Ratio):
     """16 Mi elements, over memcpy of the bytes that the call reads and writes.
 
-    On all threads, memcpy copies in as many parts. A new result is not the first one.
+    On all threads, memcpy copies in as many parts. A new result is never the first one.
     """
 
     params = (UFUNCS, ["float32", "float64"], [1, "all"], RESULTS)
@@ -110,7 +113,7 @@ class OutOfCache(_Ratio):
         if result == "new" and (dtype, threads) != ("float32", 1):
             raise NotImplementedError("one kind of new result is enough")
         use_threads(1)
-        # For all threads, this only tells whether there is such a call.
+        # For all threads, this only finds out whether there is such a call.
         self.call = make_call(ufunc, dtype, HUGE if threads == 1 else SMALL, result=result)
 
     def track_over_memcpy(self, ufunc, dtype, threads, result):
@@ -126,8 +129,11 @@ class OutOfCache(_Ratio):
     track_over_memcpy.unit = "x time of memcpy"
 
 
+NUMPY_SIGMOID = next(o.numpy for o in OPERATIONS if o.name == "sigmoid")
+
+
 class Sigmoid(_Ratio):
-    """sigmoid over what a NumPy user would write: 1 / (1 + exp(-x)), in place."""
+    """sigmoid over what a user of NumPy would write: 1 / (1 + exp(-x)), in place."""
 
     params = (["float16", "float32", "float64"], [MEDIUM, CACHED])
     param_names = ("dtype", "elements")
@@ -137,19 +143,11 @@ class Sigmoid(_Ratio):
         self.call = make_call("sigmoid", dtype, elements)
 
     def track_over_numpy(self, *_):
-        return race(
-            self.call.timer(), Call(_numpy_sigmoid, self.call.operands, self.call.out).timer()
-        )
+        theirs = Call(NUMPY_SIGMOID, self.call.operands, self.call.out)
+        return race(self.call.timer(), theirs.timer())
 
     track_over_numpy.pretty_name = "sigmoid: time / NumPy's 1 / (1 + exp(-x))"
     track_over_numpy.unit = "x time of NumPy's expression"
-
-
-def _numpy_sigmoid(x, out):
-    np.negative(x, out=out)
-    np.exp(out, out=out)
-    np.add(out, 1, out=out)
-    np.reciprocal(out, out=out)
 
 
 class Own(_Ratio):
@@ -180,7 +178,7 @@ class Own(_Ratio):
 
 
 class InPlace(_Ratio):
-    """A call with `out=x`, over the same call with another `out`, 65,536 elements."""
+    """A call with `out=x` over the same call with another `out`, 65,536 elements."""
 
     params = (UFUNCS, ["float32", "float64"])
     param_names = ("ufunc", "dtype")
@@ -221,26 +219,42 @@ class Layers(_Ratio):
     track_backward.unit = "x time of numpy.negative"
 
 
+# The module of the trainers: its name today, and its names in earlier commits.
+TRAINERS = (
+    "fastact._command.bench.trainers",
+    "fastact._command.bench_epoch",
+    "fastact._bench_epoch",
+)
+
+
+def import_first(names):
+    """Import the first module that exists, or return None."""
+    for name in names:
+        try:
+            found = importlib.util.find_spec(name)
+        except ModuleNotFoundError:  # neither does its package
+            continue
+        if found:
+            return importlib.import_module(name)
+    return None
+
+
 class Epoch(_Ratio):
     """Training of a small autoencoder for one epoch, over the same in plain NumPy."""
 
     def setup(self):
-        # By its name of today, and by that of the commits before the house had rooms.
-        for name in ("fastact._command.bench_epoch", "fastact._bench_epoch"):
-            if importlib.util.find_spec(name.rpartition(".")[0]) and importlib.util.find_spec(name):
-                bench_epoch = importlib.import_module(name)
-                break
-        else:
+        trainers = import_first(TRAINERS)
+        if trainers is None:
             raise NotImplementedError("no networks")
         use_threads(1)
-        x = bench_epoch.data()
-        self.trainers = bench_epoch.fastact(x), bench_epoch.plain_numpy(x)
+        x = trainers.data()
+        self.trainers = trainers.fastact(x), trainers.plain_numpy(x)
         for trainer in self.trainers:
             trainer.reset()
 
     def track_over_numpy(self):
         ours, theirs = self.trainers
-        # A turn is one epoch, from the start: it takes longer than `TURN_SECONDS`.
+        # A turn is one epoch from the initial parameters, which takes longer than `TURN_SECONDS`.
         return race(Timer(ours.epoch, ours.reset), Timer(theirs.epoch, theirs.reset))
 
     track_over_numpy.pretty_name = "Epoch of an autoencoder: time / plain NumPy's"

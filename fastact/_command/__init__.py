@@ -1,1 +1,1 @@
-"""The command ``fastact``. Nothing here is imported by a call of a ufunc or a layer."""
+"""The command ``fastact``. No call of a ufunc or a layer imports anything from here."""

@@ -1,4 +1,4 @@
-"""The command ``fastact``, or ``python -m fastact``: what is installed, and how fast it is."""
+"""The arguments of the command ``fastact``, or ``python -m fastact``, and ``fastact info``."""
 
 import argparse
 import json
@@ -10,7 +10,7 @@ from typing import Any
 from fastact._core.operations import OPERATIONS
 from fastact._core.ufuncs import supported
 
-# Far out of every cache, and float64 still within 2 GiB in all.
+# Far larger than every cache. The arrays of float64 still take less than 2 GiB together.
 MAX_SIZE = 1 << 24
 
 
@@ -20,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     arguments : sequence of str, optional
-        Those of the process by default.
+        The arguments of the process by default.
 
     Returns
     -------
@@ -67,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
 
     check = commands.add_parser("check", help="measure the error of every result, on this machine")
     check.add_argument("--exhaustive", action="store_true", help="try every float32 input")
-    check.add_argument("--peers", action="store_true", help="measure sigmoid in other packages")
+    check.add_argument("--peers", action="store_true", help="measure the errors of other packages")
     check.add_argument("--isa", choices=supported, help="one instruction set only")
     names = [operation.name for operation in OPERATIONS]
     check.add_argument("--operation", choices=names, metavar="NAME", help="one operation only")
@@ -95,8 +95,8 @@ def _info(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(facts, indent=2))
         return 0
-    rows = [(name.replace("_", " "), _text(value)) for name, value in facts.items()]
-    print(table(rows, left=2))
+    lines = [(name.replace("_", " "), _text(value)) for name, value in facts.items()]
+    print(table(lines, left=2))
     return 0
 
 
@@ -104,6 +104,9 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return " ".join(value) if isinstance(value, list) else str(value)
+
+
+# ------------------------------------------------------------------ bench and check
 
 
 def _bench(options: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""What all commands print with: facts about the machine, tables, progress."""
+"""What all commands use to print: facts about the machine, tables, and progress."""
 
 import contextlib
 import importlib.util
@@ -19,7 +19,7 @@ from fastact._core.ufuncs import isa, supported
 
 
 def machine() -> dict[str, Any]:
-    """Collect what is installed here, and what it runs on."""
+    """Collect facts about what is installed, and about the machine."""
     names = [target.name for target in TARGETS]
     return {
         "version": __version__,
@@ -37,7 +37,7 @@ def machine() -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """Find the name of the processor; `platform` does not know it on Linux."""
+    """Find the name of the processor, which `platform` does not know on Linux."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
             key, _, value = line.partition(":")
@@ -77,9 +77,9 @@ def finite(value: Any) -> Any:
 
 @contextlib.contextmanager
 def progress(total: int) -> Iterator[Callable[[str], None]]:
-    """Yield a function to be told of each of `total` steps, and show them on stderr.
+    """Show the progress of `total` steps on stderr; yields a function to call at each step.
 
-    As a bar if rich is installed and stderr is a terminal, else in lines.
+    The progress is a bar if rich is installed and stderr is a terminal. Otherwise it is lines.
     """
     try:
         from rich.console import Console
@@ -98,7 +98,7 @@ def progress(total: int) -> Iterator[Callable[[str], None]]:
 
         yield tell
         return
-    # Drawn between the measurements only: rich's own thread would disturb them.
+    # Drawn only between the measurements. A thread of rich would disturb them.
     with Progress(console=console, auto_refresh=False, transient=True) as bar:
         task = bar.add_task("", total=total)
 

@@ -5,26 +5,26 @@ from statistics import median
 from time import perf_counter, sleep
 from timeit import Timer
 
-# Long against the resolution of the clock, short against a time slice.
+# Long compared with the resolution of the clock, and short compared with a time slice.
 SAMPLE_SECONDS = 1e-3
 ROUNDS = 301
-# However slow the machine is.
+# At least so many, however slow the machine is.
 MIN_ROUNDS = 3
-# What the rounds of one race may take.
+# How long the rounds of one race may take.
 RACE_SECONDS = 1.0
 
 
 def race(timers: Sequence[Timer], seconds: float | None = None, pause: float = 0.0) -> list[float]:
-    """Measure seconds per call: of each timer, the median over rounds of taking turns.
+    """Measure the seconds that a call takes: for each timer, the median over rounds of turns.
 
     Parameters
     ----------
     timers : sequence of Timer
     seconds : float, optional
-        After which no further round begins; `RACE_SECONDS` by default.
+        No further round begins after that many seconds; `RACE_SECONDS` by default.
     pause : float, optional
-        Seconds of rest before each turn. The worker threads of most packages go on spinning
-        for some milliseconds after a call, and would take a processor from the next one.
+        Seconds of rest before each turn. The worker threads of most packages keep spinning for
+        some milliseconds after a call, and would take a processor from the next one.
 
     Returns
     -------

@@ -1,24 +1,19 @@
-"""``fastact bench --epoch``: a small autoencoder trained here and elsewhere, for one epoch.
+"""A small autoencoder, trained by fastact and by others.
 
-It has 64 inputs, 32 hidden units with relu and 64 linear outputs, and is to return its input:
-mean squared error, momentum, batches of 32, float32. Everyone starts with the same parameters
-and takes the same batches in the same order, so that all compute the same, but for rounding.
+It has 64 inputs, 32 hidden units with relu, and 64 linear outputs that should reproduce the
+inputs. The loss is the mean squared error. Training uses momentum, batches of 32, and float32.
+Everyone starts with the same parameters and takes the same batches in the same order, so that
+all compute the same up to rounding.
 """
 
-import contextlib
 import importlib.util
-import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib import import_module
-from statistics import median
-from time import perf_counter
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastact._command.console import machine, table
-from fastact._core.threads import num_threads
 from fastact.layers import Linear, ReLU, Sequential
 from fastact.losses import MSELoss
 from fastact.optimizers import SGD
@@ -28,9 +23,6 @@ Array = NDArray[Any]
 INPUTS, HIDDEN = 64, 32
 BATCH = 32
 LR, MOMENTUM = 0.1, 0.9
-ROUNDS = 101
-# A ratio of this or less was to be reached.
-TARGETS = {"NumPy": 0.8, "PyTorch": 0.5, "scikit-learn": 0.5}
 
 
 class Trainer(NamedTuple):
@@ -39,7 +31,7 @@ class Trainer(NamedTuple):
     Attributes
     ----------
     reset : callable
-        Goes back to the parameters of the start, without momentum; not timed.
+        Goes back to the initial parameters, without momentum. This is not timed.
     epoch : callable
         Trains for one epoch and returns its mean loss.
     """
@@ -57,12 +49,12 @@ def data() -> Array:
 
 
 def network() -> Sequential:
-    """Make the network; the others take their parameters from here."""
+    """Make the network. The others take their initial parameters from it."""
     return Sequential(Linear(INPUTS, HIDDEN, ReLU(), seed=0), Linear(HIDDEN, INPUTS, seed=1))
 
 
 def fastact(x: Array) -> Trainer:
-    """Train as a user of this package does."""
+    """Train the way a user of this package would."""
     model, loss = network(), MSELoss()
     start = model.state_dict()
     optimizer = SGD(model, lr=LR, momentum=MOMENTUM)
@@ -85,10 +77,10 @@ def fastact(x: Array) -> Trainer:
 
 
 def plain_numpy(x: Array) -> Trainer:
-    """Train as someone does who knows NumPy well.
+    """Train the way an expert in NumPy would.
 
-    Results go into arrays that are made once, and all parameters lie in one of them, so that a
-    step of descent is four calls. `dot` takes less time than `matmul` here.
+    Results go into arrays that are made once. All parameters lie in one array, so that a step
+    of descent takes four calls. `dot` takes less time than `matmul` here.
     """
     shapes = (INPUTS, HIDDEN), (HIDDEN,), (HIDDEN, INPUTS), (INPUTS,)
     ends = np.cumsum([np.prod(shape) for shape in shapes])
@@ -184,13 +176,13 @@ def scikit_learn(x: Array) -> Trainer:
             solver="sgd",
             alpha=0,
             batch_size=BATCH,
-            # It descends half the squared error, summed over the outputs, not their mean.
+            # Its loss is half the squared error, summed over the outputs, not their mean.
             learning_rate_init=LR * 2 / INPUTS,
             momentum=MOMENTUM,
             nesterovs_momentum=False,
             shuffle=False,
         )
-        # The first call makes its parameters; its optimiser, made from these, has to go, too.
+        # The first call makes its parameters, and an optimiser for them that has to go.
         model.partial_fit(x[:BATCH], x[:BATCH])
         model.coefs_ = [start[name].T.copy() for name in ("0.weight", "1.weight")]
         model.intercepts_ = [start[name].copy() for name in ("0.bias", "1.bias")]
@@ -203,7 +195,7 @@ def scikit_learn(x: Array) -> Trainer:
     return Trainer(reset, epoch)
 
 
-# Name, what has to be installed, and how to make one.
+# By name: the module that must be installed, and the function that makes a trainer.
 TRAINERS = {
     "fastact": ("fastact", fastact),
     "NumPy": ("numpy", plain_numpy),
@@ -213,7 +205,7 @@ TRAINERS = {
 
 
 def trainers(x: Array) -> dict[str, Trainer]:
-    """Make a trainer, at its start, of everything that is installed."""
+    """Make a trainer of everything that is installed, at its initial parameters."""
     made = {
         name: make(x)
         for name, (module, make) in TRAINERS.items()
@@ -222,83 +214,3 @@ def trainers(x: Array) -> dict[str, Trainer]:
     for trainer in made.values():
         trainer.reset()
     return made
-
-
-def measure() -> dict[str, Any]:
-    """Time epochs from the start on, in turns, on one thread; the medians."""
-    x = data()
-    with _one_thread():
-        made = trainers(x)
-        losses = {name: trainer.epoch() for name, trainer in made.items()}
-        allocated = {name: _allocated_kib(trainer) for name, trainer in made.items()}
-        times: dict[str, list[float]] = {name: [] for name in made}
-        for _ in range(ROUNDS):
-            for name, trainer in made.items():
-                trainer.reset()
-                start = perf_counter()
-                trainer.epoch()
-                times[name].append(perf_counter() - start)
-    return {
-        "machine": machine(),
-        "samples": len(x),
-        "rounds": ROUNDS,
-        "loss": losses,
-        "allocated_kib": allocated,
-        "seconds": {name: median(values) for name, values in times.items()},
-    }
-
-
-def _allocated_kib(trainer: Trainer) -> float:
-    """Find the most that an epoch allocates through Python and NumPy, after an earlier one."""
-    tracemalloc.start()
-    try:
-        trainer.epoch()
-        before = tracemalloc.get_traced_memory()[0]
-        tracemalloc.reset_peak()
-        trainer.epoch()
-        return (tracemalloc.get_traced_memory()[1] - before) / 1024
-    finally:
-        tracemalloc.stop()
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(num_threads(1))
-        if importlib.util.find_spec("torch"):
-            torch = import_module("torch")
-            stack.callback(torch.set_num_threads, torch.get_num_threads())
-            torch.set_num_threads(1)
-        if importlib.util.find_spec("threadpoolctl"):
-            stack.enter_context(import_module("threadpoolctl").threadpool_limits(1))
-        yield
-
-
-def report(results: dict[str, Any]) -> str:
-    """Write the results as text."""
-    facts, seconds = results["machine"], results["seconds"]
-    batches = -(-results["samples"] // BATCH)
-    cells = [("", "ms/epoch", "us/batch", "ratio", "target", "KiB", "loss")]
-    for name, time in seconds.items():
-        ratio = target = ""
-        if name in TARGETS:
-            ratio, target = f"{seconds['fastact'] / time:.2f}", f"{TARGETS[name]:.2f}"
-        times = f"{1e3 * time:.3f}", f"{1e6 * time / batches:.1f}"
-        # PyTorch's own allocations are not seen.
-        kib = "-" if name == "PyTorch" else f"{results['allocated_kib'][name]:.1f}"
-        cells.append((name, *times, ratio, target, kib, f"{results['loss'][name]:.6f}"))
-    return f"""\
-fastact {facts["version"]} ({facts["isa"]}, {facts["compiler"]}) and NumPy {facts["numpy"]}
-{facts["processor"]}, Python {facts["python"]}
-
-{table(cells, left=1)}
-
-One epoch of an autoencoder {INPUTS}-{HIDDEN}-{INPUTS}, relu, then linear, on \
-{results["samples"]:,} samples: mean squared
-error, SGD with momentum, batches of {BATCH}, float32, one thread. The medians of \
-{results["rounds"]} rounds of
-taking turns, each from the same start.
-
-ratio: time of fastact / time of the other.
-KiB:   what an epoch allocates at most at a time, after an earlier one.
-loss:  mean over the epoch; all compute the same."""

@@ -5,12 +5,15 @@ from typing import Any
 
 import numpy as np
 
-from fastact._command.bench_peers import BY_NAME, Case, make_operands, prepare, thread_limit
+from fastact._command.bench.cases import Case, make_operands
+from fastact._command.bench.race import prepare, thread_limit
 from fastact._command.console import machine, progress
-from fastact._command.peers import Peer, Work
+from fastact._command.peers.base import Peer, Work
 from fastact._command.timing import race
+from fastact._core.operations import BY_NAME, Operation
 
-OPERATIONS = ("sigmoid", "relu")
+# One panel each: an operation that has to be computed, and one that is bound by memory.
+OPERATIONS = (BY_NAME["sigmoid"], BY_NAME["relu"])
 SIZES = tuple(4**k for k in range(2, 13))
 TICKS = {16: "16", 256: "256", 4096: "4 Ki", 1 << 16: "64 Ki", 1 << 20: "1 Mi", 1 << 24: "16 Mi"}
 RACE_SECONDS = 0.5
@@ -23,15 +26,15 @@ def draw(peers: list[Peer], path: Path) -> None:
     ----------
     peers : list of Peer
     path : Path
-        Where the picture goes; the suffix tells the format.
+        Where to save the picture. The suffix tells the format.
     """
-    # Told before minutes of measuring, if it is not installed.
+    # Imported first, so that its absence is known before minutes of measuring.
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from PIL import Image
 
-    times = {operation: _measure(peers, operation) for operation in OPERATIONS}
+    times = {operation.name: _measure(peers, operation) for operation in OPERATIONS}
     figure = Figure(figsize=(9, 4.2), layout="constrained")
     canvas: Any = FigureCanvasAgg(figure)  # untyped
     panels = figure.subplots(1, len(OPERATIONS), sharex=True, sharey=True)
@@ -43,11 +46,11 @@ def draw(peers: list[Peer], path: Path) -> None:
     figure.suptitle("float32, one thread: lower is better", fontsize=11)
     figure.supxlabel(_caption(peers), fontsize=7.5, color="0.3")
     if path.suffix != ".png":
-        # Text stays text, in the reader's fonts: a third of the size again.
+        # Text stays text, in the reader's fonts. The file is a third of the size.
         with rc_context({"svg.fonttype": "none"}):
             figure.savefig(path)
         return
-    # A palette makes the file a third as large.
+    # With a palette, the file is a third of the size.
     figure.set_dpi(110)
     canvas.draw()
     Image.fromarray(np.asarray(canvas.buffer_rgba())).quantize(64).save(path, optimize=True)
@@ -58,17 +61,17 @@ def _caption(peers: list[Peer]) -> str:
     versions = ", ".join(f"{peer.name} {peer.version}" for peer in peers)
     return (
         f"{facts['processor']}, {facts['isa']}; fastact {facts['version']}, {versions}.\n"
-        "Medians, all in turns in one process; results into an array that is there, but for JAX."
+        "Medians, all in turns in one process. Results go into an existing array, except for JAX."
     )
 
 
-def _measure(peers: list[Peer], operation: str) -> dict[str, list[float]]:
+def _measure(peers: list[Peer], operation: Operation) -> dict[str, list[float]]:
     """Measure nanoseconds per element, for all sizes."""
     times: dict[str, list[float]] = {}
     with thread_limit(peers, 1), progress(len(SIZES)) as step:
         for size in SIZES:
-            step(f"{operation}, {size:,} elements")
-            values = make_operands(BY_NAME[operation], Case(operation, size=size))
+            step(f"{operation.name}, {size:,} elements")
+            values = make_operands(Case(operation, size=size))
             out = np.empty(size, np.float32)
             works = prepare(peers, operation, values, out)
             works["memcpy"] = Work("copyto(out, x)", {"copyto": np.copyto, "out": out, **values})

@@ -1,0 +1,59 @@
+"""The command ``fastact bench``: how fast fastact is, and how fast others are.
+
+`overview` compares with NumPy, `race` with everything that is installed (``--peers``), `epoch`
+at training a network (``--epoch``). `plot` draws time over size (``--plot``).
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastact._command.console import finite
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command; returns the exit status."""
+    if options.epoch:
+        _run_epoch(options)
+    elif options.peers or options.plot:
+        _run_peers(options)
+    else:
+        _run_overview(options)
+    return 0
+
+
+# Each of them is imported only when it is asked for: some import all that is installed.
+
+
+def _run_overview(options: argparse.Namespace) -> None:
+    from fastact._command.bench import overview
+
+    results = overview.measure(options.size)
+    print(_json(results) if options.json else overview.report(results))
+
+
+def _run_epoch(options: argparse.Namespace) -> None:
+    from fastact._command.bench import epoch
+
+    results = epoch.measure()
+    print(_json(results) if options.json else epoch.report(results))
+
+
+def _run_peers(options: argparse.Namespace) -> None:
+    from fastact._command import peers as packages
+    from fastact._command.bench import plot, race, report
+
+    peers = packages.installed()
+    with np.errstate(all="ignore"):
+        if options.peers:
+            results = race.measure(peers)
+            print(_json(results) if options.json else report.report(results))
+        if options.plot:
+            plot.draw(peers, Path(options.plot))
+
+
+def _json(results: dict[str, Any]) -> str:
+    return json.dumps(finite(results), indent=2, allow_nan=False)

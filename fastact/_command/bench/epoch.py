@@ -1,0 +1,98 @@
+"""``fastact bench --epoch``: one epoch of training, here and elsewhere."""
+
+import contextlib
+import importlib.util
+import tracemalloc
+from collections.abc import Iterator
+from importlib import import_module
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+from fastact._command.bench.trainers import BATCH, HIDDEN, INPUTS, Trainer, data, trainers
+from fastact._command.console import machine, table
+from fastact._core.threads import num_threads
+
+ROUNDS = 101
+# The ratios of times that were aimed at.
+TARGETS = {"NumPy": 0.8, "PyTorch": 0.5, "scikit-learn": 0.5}
+
+
+def measure() -> dict[str, Any]:
+    """Time first epochs, in turns, on one thread."""
+    x = data()
+    with _one_thread():
+        made = trainers(x)
+        losses = {name: trainer.epoch() for name, trainer in made.items()}
+        allocated = {name: _allocated_kib(trainer) for name, trainer in made.items()}
+        times: dict[str, list[float]] = {name: [] for name in made}
+        for _ in range(ROUNDS):
+            for name, trainer in made.items():
+                trainer.reset()
+                start = perf_counter()
+                trainer.epoch()
+                times[name].append(perf_counter() - start)
+    return {
+        "machine": machine(),
+        "samples": len(x),
+        "rounds": ROUNDS,
+        "loss": losses,
+        "allocated_kib": allocated,
+        "seconds": {name: median(values) for name, values in times.items()},
+    }
+
+
+def _allocated_kib(trainer: Trainer) -> float:
+    """Find the most that an epoch after the first allocates through Python and NumPy."""
+    tracemalloc.start()
+    try:
+        trainer.epoch()
+        before = tracemalloc.get_traced_memory()[0]
+        tracemalloc.reset_peak()
+        trainer.epoch()
+        return (tracemalloc.get_traced_memory()[1] - before) / 1024
+    finally:
+        tracemalloc.stop()
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(num_threads(1))
+        if importlib.util.find_spec("torch"):
+            torch = import_module("torch")
+            stack.callback(torch.set_num_threads, torch.get_num_threads())
+            torch.set_num_threads(1)
+        if importlib.util.find_spec("threadpoolctl"):
+            stack.enter_context(import_module("threadpoolctl").threadpool_limits(1))
+        yield
+
+
+def report(results: dict[str, Any]) -> str:
+    """Write the results as text."""
+    facts, seconds = results["machine"], results["seconds"]
+    batches = -(-results["samples"] // BATCH)
+    cells = [("", "ms/epoch", "us/batch", "ratio", "target", "KiB", "loss")]
+    for name, time in seconds.items():
+        ratio = target = ""
+        if name in TARGETS:
+            ratio, target = f"{seconds['fastact'] / time:.2f}", f"{TARGETS[name]:.2f}"
+        times = f"{1e3 * time:.3f}", f"{1e6 * time / batches:.1f}"
+        # The allocations of PyTorch cannot be seen.
+        kib = "-" if name == "PyTorch" else f"{results['allocated_kib'][name]:.1f}"
+        cells.append((name, *times, ratio, target, kib, f"{results['loss'][name]:.6f}"))
+    return f"""\
+fastact {facts["version"]} ({facts["isa"]}, {facts["compiler"]}) and NumPy {facts["numpy"]}
+{facts["processor"]}, Python {facts["python"]}
+
+{table(cells, left=1)}
+
+One epoch of an autoencoder {INPUTS}-{HIDDEN}-{INPUTS}, relu, then linear, on \
+{results["samples"]:,} samples: mean squared
+error, SGD with momentum, batches of {BATCH}, float32, one thread. The medians of \
+{results["rounds"]} rounds of
+taking turns, each from the same start.
+
+ratio: time of fastact / time of the other.
+KiB:   the most that an epoch after the first has allocated at a time.
+loss:  mean over the epoch; all compute the same."""

@@ -1,0 +1,192 @@
+"""``fastact bench --peers``: races of fastact with everyone else, over the table of targets.
+
+All works of a case take turns in one race: fastact, every peer that supports it, and whatever
+else the target compares with.
+"""
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastact._command import errors, inputs
+from fastact._command.bench import footprint
+from fastact._command.bench.cases import Case, dtype_of, make_operands, make_out
+from fastact._command.bench.targets import LARGE, TARGETS, Target
+from fastact._command.console import machine, progress
+from fastact._command.peers.base import Peer, Work
+from fastact._command.peers.fastact import Fastact
+from fastact._command.timing import race
+from fastact._core.operations import Operation
+from fastact._core.threads import get_num_threads
+from fastact._core.ufuncs import ufuncs
+
+Array = NDArray[Any]
+# The greatest errors of a work, by the inputs that they are of: "all", or those "above" a number.
+Errors = dict[str, float | None]
+
+# Where calls take long: at least 3 rounds, and more if they fit.
+LARGE_SECONDS = 2.5
+# Longer than the worker threads of OpenMP spin after a call.
+PAUSE = 0.02
+
+# In place, sigmoid_backward leaves a quarter of the gradient per call. 2**-2000 is 0 in float64.
+SETTLE_CALLS = 1000
+
+# Inputs per operation and type, for the errors.
+ERROR_INPUTS = 1 << 18
+# A peer competes at a costly activation if its error is no greater for inputs above this one.
+MAX_ULP = 4
+ULP_FROM = -80.0
+
+
+@contextlib.contextmanager
+def thread_limit(peers: Iterable[Peer], n: int) -> Iterator[None]:
+    """Let fastact and the peers use `n` threads."""
+    with contextlib.ExitStack() as stack:
+        for peer in (Fastact(), *peers):
+            stack.enter_context(peer.threads(n))
+        yield
+
+
+def prepare(
+    peers: Iterable[Peer], operation: Operation, values: dict[str, Any], out: Array | None
+) -> dict[str, Work]:
+    """Prepare a work for fastact, first, and for all peers that support it."""
+    works = {p.name: p.prepare(operation, values, out) for p in (Fastact(), *peers)}
+    return {name: work for name, work in works.items() if work is not None}
+
+
+def measure(peers: list[Peer]) -> dict[str, Any]:
+    """Measure all targets, the errors, and the memory and the import time of fastact."""
+    wanted = [(target, case) for target in TARGETS for case in target.cases]
+    pairs = list(dict.fromkeys((case.operation, case.dtype) for _, case in wanted))
+    measured: dict[int, list[dict[str, Any]]] = {id(target): [] for target in TARGETS}
+    with progress(len(wanted) + 2) as step:
+        step("errors")
+        greatest = {pair: e for pair in pairs if (e := _errors(peers, *pair)) is not None}
+        for target, case in wanted:
+            step(f"{target.work}: {case}")
+            # Without the type, there is no such case.
+            if (case.operation, case.dtype) in greatest:
+                inexact = too_inexact(greatest[case.operation, case.dtype], case.operation)
+                measured[id(target)].append(_measure_case(peers, target, case, inexact))
+        step("memory and import")
+        taken = footprint.measure()
+    return {
+        "machine": machine(),
+        "peers": {peer.name: peer.version for peer in peers},
+        "all_threads": get_num_threads(),
+        "rows": [
+            {
+                "work": target.work,
+                "target": target.ratio,
+                "all_threads": target.cases[0].all_threads,
+                "cases": measured[id(target)],
+            }
+            for target in TARGETS
+        ],
+        "footprint": taken,
+        "errors": [
+            {
+                "operation": operation.name,
+                "dtype": dtype,
+                "ulp": {name: error["all"] for name, error in by.items()},
+            }
+            for (operation, dtype), by in greatest.items()
+        ],
+    }
+
+
+def _measure_case(
+    peers: list[Peer], target: Target, case: Case, excluded: list[str]
+) -> dict[str, Any]:
+    n = get_num_threads() if case.all_threads else 1
+    values = make_operands(case)
+    out = make_out(case, values)
+    if case.layout == "in place":
+        out = next(iter(values.values()))
+        _settle(case.operation, values)
+    with thread_limit(peers, n):
+        works = prepare(_competitors(peers, target), case.operation, values, out)
+        rival = target.rival(case, values, out) if target.rival else None
+        if rival:
+            works[rival.name] = rival.work
+        seconds = race(
+            [work.timer() for work in works.values()],
+            seconds=LARGE_SECONDS if case.size >= LARGE else None,
+            pause=PAUSE if n > 1 else 0,
+        )
+    times = dict(zip(works, seconds, strict=True))
+    if rival:
+        times[rival.name] *= rival.factor
+    opponent = rival.name if rival else fastest(times, excluded)
+    ratio = times["fastact"] / times[opponent] if opponent else None
+    several = len({c.size for c in target.cases}) > 1
+    return {
+        "operation": case.operation.name,
+        "dtype": case.dtype,
+        "elements": case.size,
+        "layout": case.layout,
+        "case": f"{case}, {case.size:,}" if several else str(case),
+        "seconds": times,
+        "rival": opponent,
+        "excluded": [name for name in excluded if name in times],
+        "ratio": ratio,
+        "met": None if ratio is None else ratio <= target.ratio,
+    }
+
+
+def _competitors(peers: list[Peer], target: Target) -> list[Peer]:
+    if target.alone:
+        return []
+    return [peer for peer in peers if target.peers is None or peer.name in target.peers]
+
+
+def _settle(operation: Operation, values: dict[str, Any]) -> None:
+    """Repeat a call in place until the values change no more, and are past the denormal ones."""
+    first = next(iter(values.values()))
+    for _ in range(SETTLE_CALLS):
+        ufuncs[operation.name](*values.values(), out=first)
+
+
+def fastest(times: dict[str, float], excluded: list[str]) -> str | None:
+    """Find the fastest work of the others, except for those excluded."""
+    rivals = [name for name in times if name != "fastact" and name not in excluded]
+    return min(rivals, key=times.__getitem__, default=None)
+
+
+def _errors(peers: list[Peer], operation: Operation, dtype_name: str) -> dict[str, Errors] | None:
+    """Find the greatest errors of everyone, over all inputs and above `ULP_FROM`.
+
+    None if fastact lacks the operation for this type, or the type does not exist here.
+    """
+    dtype = dtype_of(dtype_name)
+    if dtype is None:
+        return None
+    x = inputs.sample(dtype, ERROR_INPUTS)
+    values = inputs.operands(operation, x)
+    out = np.empty_like(x)
+    with thread_limit(peers, 1):
+        works = prepare(peers, operation, values, out)
+        if "fastact" not in works:
+            return None
+        exact = errors.exact(operation, values, dtype)
+        greatest: dict[str, Errors] = {}
+        for name, work in works.items():
+            if exact is None:
+                greatest[name] = {"all": None, "above": None}
+                continue
+            error = errors.ulp_error(work(), exact)
+            above = error[x.astype(np.float64) > ULP_FROM]
+            greatest[name] = {"all": float(error.max()), "above": float(above.max())}
+    return greatest
+
+
+def too_inexact(greatest: dict[str, Errors], operation: Operation) -> list[str]:
+    """List those that do not compete, because they trade accuracy for speed."""
+    if not (operation.costly and operation.forward):
+        return []
+    return [name for name, error in greatest.items() if (error["above"] or 0) > MAX_ULP]

@@ -1,0 +1,102 @@
+"""The command ``fastact check``: the error of every result, and the same bits everywhere.
+
+What results are compared with
+------------------------------
+Results in float16, bfloat16 and float32 are compared with `Operation.exact`, evaluated in
+float64 by NumPy: another formula, another exponential, and no code in common with the kernels.
+Its own relative error is about 1e-15. Half an ULP of float32 is at least 2**-24, or 3e-8, of the
+value. So its error is some 1e-8 ULP. The greatest errors are right in all digits shown. The
+count of results that are not correctly rounded can be wrong only where an exact value lies
+within 1e-8 ULP of a tie between two float32 numbers. With ``--exhaustive``, all 2**32 inputs are
+tried. For operations of x alone, or with constant other operands, the table is then a proof for
+this machine and build. Where the other operands are pseudo-random, 2**28 evenly spaced inputs
+are tried: this is evidence.
+
+Results in float64 are compared with the same formulas in mpmath with 240 bits, if it is
+installed, and otherwise in `numpy.longdouble`, where this has 64 bits. The inputs are random,
+evenly spaced in their bit patterns, and hard. This is evidence, not proof.
+
+The results of each instruction set are compared with those of the first one, bit for bit. The
+exception: where two or more operands are not finite, every NaN is the same, because IEEE 754 does
+not say which of two becomes the result. Where the bits are the same, so is the error, and it is
+not measured again.
+"""
+
+import argparse
+import contextlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from fastact._command.check.cases import Case, list_cases, list_peer_cases
+from fastact._command.check.measure import run_case
+from fastact._command.check.report import as_text, place_in_table
+from fastact._command.console import finite, machine, progress
+from fastact._core.threads import get_num_threads
+
+INTERRUPTED = 130
+
+
+def run(options: argparse.Namespace) -> int:
+    """Check what is asked for, and print it.
+
+    Returns
+    -------
+    int
+        0; or 1 if a bound is broken or there is a fault; or 130 if interrupted before.
+    """
+    if options.peers:
+        from fastact._command import peers as packages
+
+        peers = packages.installed()
+        with contextlib.ExitStack() as stack:
+            # Not all of them can be called from several threads.
+            for peer in peers:
+                stack.enter_context(peer.threads(1))
+            rows, complete = _check(list(list_peer_cases(options, peers)), 1)
+    else:
+        rows, complete = _check(list(list_cases(options)), get_num_threads())
+    broken = any(row["broken"] for row in rows)
+    if options.json:
+        results = {
+            "machine": machine(),
+            "exhaustive": options.exhaustive,
+            "complete": complete,
+            "rows": rows,
+        }
+        print(json.dumps(finite(results), indent=2, allow_nan=False))
+    else:
+        print(as_text(rows, complete))
+    return 1 if broken else 0 if complete else INTERRUPTED
+
+
+def _check(cases: Sequence[Case], workers: int) -> tuple[list[dict[str, Any]], bool]:
+    """Run the cases until the end or Ctrl-C."""
+    rows: list[dict[str, Any]] = []
+    total = sum(_weight(case, case.inputs.size) for case in cases)
+    past = shown = 0
+    with progress(100) as step:
+
+        def advance(done: int) -> None:
+            nonlocal shown
+            while shown < 100 * (past + _weight(case, done)) // total:
+                step(f"{case.operation.name} {case.dtype} {case.operands}".strip())
+                shown += 1
+
+        for case in cases:
+            tallies, complete = run_case(case, workers, advance)
+            rows += [
+                place_in_table(case, who, tally, complete)
+                for who, tally in zip(case.computes, tallies, strict=True)
+            ]
+            if not complete:
+                return rows, False
+            past += _weight(case, case.inputs.size)
+    return rows, True
+
+
+def _weight(case: Case, inputs: int) -> int:
+    """Estimate how many nanoseconds inputs take."""
+    if case.dtype == "float64":
+        return inputs * (60_000 if case.operation.costly else 30_000)
+    return inputs * (80 if case.operation.costly else 20)

@@ -1,0 +1,168 @@
+"""What `fastact check` measures: operations, dtypes, inputs, and who computes."""
+
+import argparse
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastact._command.check import inputs
+from fastact._core import ufuncs
+from fastact._core.operations import BY_NAME, OPERATIONS, Operation
+
+if TYPE_CHECKING:
+    from fastact._command.peers import Peer
+
+Array = NDArray[Any]
+Values = dict[str, Any]
+Compute = Callable[[Values], Array]
+
+# All arrays of a block, those in float64 too, fit into the L2 cache at the same time.
+BLOCK = 1 << 14
+# mpmath takes some 50 us an element.
+SLOW_BLOCK = 1 << 10
+SEED = 20240229
+
+
+@dataclass(frozen=True)
+class Case:
+    """One operation and dtype over inputs. It has a line of the report for each who computes.
+
+    Attributes
+    ----------
+    operation : Operation
+    dtype : numpy.dtype
+    sampled : bool
+        Whether the operands besides the input are pseudo-random, not constant.
+    inputs : Inputs
+    computes : dict
+        Who computes, by name.
+    limit : float
+        Greatest absolute value of `x` that is tried, NaN apart.
+    bound : float, optional
+        Greatest error allowed. Without a bound, peers compute: nothing can be broken, and no
+        bits are compared.
+    """
+
+    operation: Operation
+    dtype: np.dtype[Any]
+    sampled: bool
+    inputs: inputs.Inputs
+    computes: dict[str, Compute]
+    limit: float = np.inf
+    bound: float | None = None
+
+    @property
+    def operands(self) -> str:
+        """What is special about the operands."""
+        names = [name for name in self.operation.operands if name not in "xy"]
+        if self.sampled:
+            texts = [f"{name} sampled" for name in names]
+        else:
+            texts = [f"{name}={self._constant(name):g}" for name in names]
+        if self.limit < np.inf:
+            texts.append(f"|x| <= {self.limit:.1f}")
+        return ", ".join(texts)
+
+    @property
+    def block(self) -> int:
+        """How many inputs to take at a time."""
+        return SLOW_BLOCK if self.dtype == np.float64 else BLOCK
+
+    def values(self, start: int) -> Values:
+        """Make the operands of a block, by name; the same ones in every run."""
+        x = self.inputs.part(start, start + self.block)
+        with np.errstate(invalid="ignore"):
+            if self.operation.output_of is not None:
+                lowest, highest = BY_NAME[self.operation.output_of].range or (-np.inf, np.inf)
+                x = x[~((x < lowest) | (x > highest))]  # NaN stays
+            elif self.limit < np.inf:
+                x = x[~(np.abs(x) > self.limit)]
+        values: Values = {}
+        for i, name in enumerate(self.operation.operands):
+            if name in "xy":
+                values[name] = x
+            elif self.sampled:
+                values[name] = inputs.random_numbers(self.dtype, len(x), (SEED, start, i))
+            else:
+                constant = self._constant(name)
+                values[name] = np.full_like(x, constant) if name == "grad" else constant
+        return values
+
+    def _constant(self, name: str) -> Any:
+        return 1.0 if name == "grad" else self.operation.default
+
+
+def list_cases(options: argparse.Namespace) -> Iterator[Case]:
+    """List what is to be checked."""
+    isas = [name for name in ufuncs.supported if options.isa in (None, name)]
+    tables = {isa: ufuncs.make_ufuncs(isa) for isa in isas}
+    for dtype in _dtypes(tables[isas[0]]):
+        for operation in _chosen(options):
+            computes = {isa: _call(tables[isa][operation.name]) for isa in isas}
+            for sampled in (False, True) if len(operation.operands) > 1 else (False,):
+                bounds = operation.bounds
+                narrow = bounds.narrow_sampled if sampled else bounds.narrow
+                bound = bounds.wide if dtype.itemsize > 2 else narrow
+                chosen = inputs.choose(dtype, options.exhaustive, sampled)
+                yield Case(operation, dtype, sampled, chosen, computes, bound=bound)
+
+
+def _chosen(options: argparse.Namespace) -> list[Operation]:
+    return [op for op in OPERATIONS if options.operation in (None, op.name)]
+
+
+def _call(ufunc: Callable[..., Any]) -> Compute:
+    return lambda values: np.asarray(ufunc(*values.values()))
+
+
+def _dtypes(ufuncs: dict[str, Any]) -> list[np.dtype[Any]]:
+    """Find the floating-point types; bfloat16 only where ml_dtypes is installed."""
+    dtypes = [np.dtype(name) for name in ("float16", "float32", "float64")]
+    with contextlib.suppress(ImportError, TypeError):
+        from ml_dtypes import bfloat16
+
+        dtype = np.dtype(bfloat16)
+        unary = next(op.name for op in OPERATIONS if len(op.operands) == 1)
+        if ufuncs[unary](np.zeros(1, dtype)).dtype == dtype:
+            dtypes.insert(1, dtype)
+    return dtypes
+
+
+def list_peer_cases(options: argparse.Namespace, peers: "list[Peer]") -> Iterator[Case]:
+    """List the cases of peers and of fastact, for operations that are not correctly rounded.
+
+    Where there is an exponential in it, the inputs are tried a second time without those at
+    which exp(-|x|) is subnormal or 0. Most peers lose everything there, which says nothing about
+    them elsewhere.
+    """
+    for operation in _chosen(options):
+        if operation.correctly_rounded:
+            continue
+        for dtype in (np.dtype(np.float32), np.dtype(np.float64)):
+            exhaustive = options.exhaustive and len(operation.operands) == 1
+            chosen = inputs.choose(dtype, exhaustive, sampled=False)
+            case = Case(operation, dtype, False, chosen, {})
+            values = case.values(0)
+            case.computes["fastact"] = _call(ufuncs.ufuncs[operation.name])
+            for peer in peers:
+                out = np.empty_like(next(iter(values.values())))
+                if peer.prepare(operation, values, out) is not None:
+                    case.computes[f"{peer.name} {peer.version}"] = _call_peer(peer, operation)
+            yield case
+            if operation.costly:
+                yield replace(case, limit=-float(np.log(np.finfo(dtype).smallest_normal)))
+
+
+def _call_peer(peer: "Peer", operation: Operation) -> Compute:
+    def compute(values: Values) -> Array:
+        # Prepared anew for every block, because some peers copy the operands.
+        out = np.empty_like(next(iter(values.values())))
+        work = peer.prepare(operation, values, out)
+        assert work is not None  # as for the first block
+        return work()
+
+    return compute

@@ -1,0 +1,38 @@
+"""The same operations as other packages do them, for comparison.
+
+A peer is a package that is installed here: NumPy, SciPy, PyTorch, numba, numexpr, ONNX Runtime
+or JAX. Each is used the way an expert would. Results go into `out` where the package can write
+there. Views, models and compiled code are made beforehand, in `Peer.prepare`. No Python code is
+around the call except the package's own. Only NumPy, numba and numexpr compose operations, as
+that is what they are for. The others are asked for those that they offer.
+"""
+
+import importlib.util
+import sys
+
+from fastact._command.peers.base import Peer
+from fastact._command.peers.jax import JAX
+from fastact._command.peers.numba import Numba
+from fastact._command.peers.numexpr import NumExpr
+from fastact._command.peers.numpy import NumPy
+from fastact._command.peers.onnx_runtime import ONNXRuntime
+from fastact._command.peers.pytorch import PyTorch
+from fastact._command.peers.scipy import SciPy
+
+__all__ = ["PEERS", "Peer", "installed"]
+
+PEERS = (NumPy, SciPy, PyTorch, Numba, NumExpr, ONNXRuntime, JAX)
+
+
+def installed() -> list[Peer]:
+    """Find the peers that are installed, NumPy first; tell on stderr which ones are broken."""
+    peers: list[Peer] = []
+    for peer in PEERS:
+        if not all(importlib.util.find_spec(name.partition(".")[0]) for name in peer.modules):
+            continue
+        try:
+            peers.append(peer())
+        except Exception as error:
+            # Whatever a package raises at import, the others can be compared.
+            print(f"fastact: {peer.name} left out: {error!r}", file=sys.stderr)
+    return peers

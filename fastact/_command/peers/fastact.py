@@ -1,0 +1,36 @@
+"""fastact itself, as one of those who are compared."""
+
+import contextlib
+from collections.abc import Iterator
+
+from fastact._command.peers.base import Array, Peer, Work
+from fastact._core.operations import Operation
+from fastact._core.threads import set_num_threads
+from fastact._core.ufuncs import ufuncs
+
+
+class Fastact(Peer):
+    """Has every operation. A parameter is left out where it has its default value."""
+
+    name, modules = "fastact", ("fastact",)
+
+    def _work(
+        self,
+        operation: Operation,
+        arrays: dict[str, Array],
+        parameters: dict[str, float],
+        out: Array | None,
+    ) -> Work:
+        given = {name: v for name, v in parameters.items() if v != operation.default}
+        values = {**arrays, **given}
+        call = ", ".join(values)
+        names = {"call": ufuncs[operation.name], "out": out, **values}
+        return Work(f"call({call})" if out is None else f"call({call}, out=out)", names)
+
+    @contextlib.contextmanager
+    def threads(self, n: int) -> Iterator[None]:
+        previous = set_num_threads(n)
+        try:
+            yield
+        finally:
+            set_num_threads(previous)

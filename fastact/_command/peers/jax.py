@@ -1,0 +1,45 @@
+"""JAX as a peer."""
+
+import functools
+from typing import Any
+
+from fastact._command.peers.base import Array, Peer, Work
+from fastact._core.operations import Operation
+
+
+class JAX(Peer):
+    """Expects the name of a function of `jax.nn`; of a backward pass, that of its activation.
+
+    Parameters are given by name. Gradients start from the input. JAX cannot write into an array
+    of the caller: even with `out`, the result is a new one.
+    """
+
+    name, modules = "JAX", ("jax",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._package.config.update("jax_enable_x64", True)
+        self._device = self._package.devices("cpu")[0]
+
+    def _work(
+        self,
+        operation: Operation,
+        arrays: dict[str, Array],
+        parameters: dict[str, float],
+        out: Array | None,
+    ) -> Work | None:
+        if self.name not in operation.peers:
+            return None
+        vjp = self._package.vjp
+        activation: Any = getattr(self._package.nn, operation.peers[self.name])
+        if parameters:
+            activation = functools.partial(activation, **parameters)
+        call = activation
+        if not operation.forward:
+
+            def call(grad: Any, x: Any) -> Any:
+                return vjp(activation, x)[1](grad)[0]
+
+        names = {name: self._package.device_put(a, self._device) for name, a in arrays.items()}
+        names["call"] = self._package.jit(call)
+        return Work(f"call({', '.join(arrays)}).block_until_ready()", names)

@@ -1,0 +1,116 @@
+"""numba as a peer."""
+
+import contextlib
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from fastact._command.peers.base import Array, Peer, Work
+from fastact._core.operations import Operation
+
+
+class Numba(Peer):
+    """Expects a maker of a scalar function, ``maker(njit, number, *parameters)``.
+
+    `njit` is the decorator that compiles the function, and `number` makes a constant of the
+    type of the arrays, as are the parameters.
+    """
+
+    name, modules = "numba", ("numba",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._threads = 1
+        # This starts its threads, which may set the number of OpenMP's threads for the process,
+        # and so for PyTorch. In a `threads` context that would be too late.
+        self._package.get_num_threads()
+        error = self._package.core.errors.NumbaError
+        self._unsupported = (TypeError, NotImplementedError, error)
+        self._kernels: dict[tuple[Any, ...], Any] = {}
+
+    def _work(
+        self,
+        operation: Operation,
+        arrays: dict[str, Array],
+        parameters: dict[str, float],
+        out: Array | None,
+    ) -> Work | None:
+        if self.name not in operation.peers:
+            return None
+        values = dict(arrays) if out is None else {**arrays, "out": out}
+        first = next(iter(values.values()))
+        shape = first.shape
+        # The ufunc takes any layout. A plain loop has the shorter call and is vectorised.
+        flat = len(shape) == 1 or all(a.flags.c_contiguous for a in values.values())
+        if flat:
+            values = {name: array.reshape(-1) for name, array in values.items()}
+        form = "ufunc" if not flat else "fresh" if out is None else "loop"
+        constants = tuple(parameters.values())
+        kernel = self._kernel(operation, len(arrays), first.dtype, constants, form)
+
+        def result(value: Any) -> Array:
+            done: Array = next(reversed(values.values())) if value is None else value
+            return done.reshape(shape)
+
+        return Work(f"call({', '.join(values)})", {"call": kernel, **values}, result)
+
+    def _kernel(
+        self,
+        operation: Operation,
+        arity: int,
+        dtype: np.dtype[Any],
+        parameters: tuple[float, ...],
+        form: str,
+    ) -> Any:
+        """Find the compiled function of a form: "loop" into `out`, "fresh" or "ufunc"."""
+        key = operation.name, dtype, parameters, form, self._threads > 1
+        if key not in self._kernels:
+            njit = self._package.njit(error_model="numpy")
+            constants = map(dtype.type, parameters)
+            formula = operation.peers[self.name](njit, dtype.type, *constants)
+            self._kernels[key] = (
+                self._package.vectorize(formula.py_func)
+                if form == "ufunc"
+                else self._loop(formula, arity, form == "fresh")
+            )
+        return self._kernels[key]
+
+    def _loop(self, formula: Any, arity: int, fresh: bool) -> Any:
+        prange = self._package.prange  # a plain range except with parallel=True
+
+        def unary(a: Any, out: Any) -> None:
+            for i in prange(a.size):
+                out[i] = formula(a[i])
+
+        def binary(a: Any, b: Any, out: Any) -> None:
+            for i in prange(a.size):
+                out[i] = formula(a[i], b[i])
+
+        def unary_fresh(a: Any) -> Any:
+            out = np.empty_like(a)
+            loop(a, out)
+            return out
+
+        def binary_fresh(a: Any, b: Any) -> Any:
+            out = np.empty_like(a)
+            loop(a, b, out)
+            return out
+
+        njit = functools.partial(self._package.njit, error_model="numpy")
+        loop = njit(unary if arity == 1 else binary, parallel=self._threads > 1)
+        if not fresh:
+            return loop
+        return njit(unary_fresh if arity == 1 else binary_fresh)
+
+    @contextlib.contextmanager
+    def threads(self, n: int) -> Iterator[None]:
+        previous, self._threads = self._threads, n
+        default = self._package.get_num_threads()
+        self._package.set_num_threads(n)
+        try:
+            yield
+        finally:
+            self._threads = previous
+            self._package.set_num_threads(default)

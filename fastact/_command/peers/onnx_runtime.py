@@ -1,0 +1,91 @@
+"""ONNX Runtime as a peer."""
+
+import contextlib
+import importlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from fastact._command.peers.base import Array, Peer, Work
+from fastact._core.operations import Operation
+
+
+class ONNXRuntime(Peer):
+    """Expects the name of an operator, and then that of its attribute for each parameter."""
+
+    name, modules = "ONNX Runtime", ("onnxruntime", "onnx.helper")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._threads = 1
+        errors = self._package.capi.onnxruntime_pybind11_state
+        self._unsupported = (TypeError, KeyError, errors.NotImplemented, errors.InvalidGraph)
+        self._sessions: dict[tuple[Any, ...], Any] = {}
+
+    def _work(
+        self,
+        operation: Operation,
+        arrays: dict[str, Array],
+        parameters: dict[str, float],
+        out: Array | None,
+    ) -> Work | None:
+        if self.name not in operation.peers:
+            return None
+        x = arrays["x"]
+        numbers = tuple(parameters.values())
+        if x.itemsize == 8 and any(float(np.float32(number)) != number for number in numbers):
+            return None  # an attribute is a float32, whatever the type
+        session = self._session(operation, x.dtype, numbers)
+        names = {"run": session.run, "feed": {"x": x}}
+        statement = 'run(["y"], feed)[0]'
+        if out is not None and out.flags.c_contiguous:
+            # It takes only contiguous operands. A strided one is copied in every call.
+            strided = not x.flags.c_contiguous
+            source = np.empty(x.shape, x.dtype) if strided else x
+            binding = session.io_binding()
+            for bind, name, array in (
+                (binding.bind_input, "x", source),
+                (binding.bind_output, "y", out),
+            ):
+                bind(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+            names = {"run": session.run_with_iobinding, "binding": binding, "x": x, "out": out}
+            names |= {"copyto": np.copyto, "source": source}
+            statement = "run(binding)"
+            if strided:
+                statement = "copyto(source, x) or run(binding)"
+            return Work(statement, names, lambda _: out)
+        return Work(statement, names)
+
+    def _session(
+        self, operation: Operation, dtype: np.dtype[Any], parameters: tuple[float, ...]
+    ) -> Any:
+        """Make a model of the one operator, for any shape."""
+        key = operation.name, dtype, parameters, self._threads
+        if key not in self._sessions:
+            helper = importlib.import_module("onnx.helper")
+            kind = helper.np_dtype_to_tensor_dtype(dtype)
+            operator, *attributes = operation.peers[self.name]
+            node = helper.make_node(operator, ["x"], ["y"])
+            for attribute, value in zip(attributes, parameters, strict=True):
+                node.attribute.append(helper.make_attribute(attribute, value))
+            values = ([helper.make_tensor_value_info(name, kind, None)] for name in "xy")
+            graph = helper.make_graph([node], operation.name, *values)
+            # Versions that every runtime of the last years can read.
+            opsets = [helper.make_opsetid("", 17)]
+            model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+            options = self._package.SessionOptions()
+            options.intra_op_num_threads = self._threads
+            options.log_severity_level = 3
+            self._sessions[key] = self._package.InferenceSession(
+                model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            )
+        return self._sessions[key]
+
+    @contextlib.contextmanager
+    def threads(self, n: int) -> Iterator[None]:
+        previous, self._threads = self._threads, n
+        try:
+            yield
+        finally:
+            self._threads = previous

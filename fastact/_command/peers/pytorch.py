@@ -1,0 +1,68 @@
+"""PyTorch as a peer."""
+
+import contextlib
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from fastact._command.peers.base import Array, Peer, Work
+from fastact._core.operations import Operation
+
+
+class PyTorch(Peer):
+    """Expects two statements: one that makes a new result, and one that writes into `out`.
+
+    They call a function of `torch` on tensors named like the operands, and a parameter is a
+    float. A function that lies deeper than `torch.relu` does is looked up beforehand.
+    """
+
+    name, modules = "PyTorch", ("torch",)
+    # Raised by its kernels, by `from_numpy` for a dtype, and for negative strides.
+    _unsupported = (RuntimeError, TypeError, ValueError)
+
+    def _work(
+        self,
+        operation: Operation,
+        arrays: dict[str, Array],
+        parameters: dict[str, float],
+        out: Array | None,
+    ) -> Work | None:
+        if self.name not in operation.peers:
+            return None
+        names: dict[str, Any] = {"torch": self._package, **parameters}
+        statement = operation.peers[self.name][out is not None]
+        function, bracket, rest = statement.partition("(")
+        _, *attributes = function.split(".")
+        if len(attributes) > 1:
+            names["call"] = functools.reduce(getattr, attributes, self._package)
+            statement = f"call{bracket}{rest}"
+        names |= {name: self._tensor(array) for name, array in arrays.items()}
+        if out is not None:
+            names["out"] = self._tensor(out)
+        dtype = next(iter(arrays.values())).dtype
+        return Work(statement, names, lambda tensor: self._array(tensor, dtype))
+
+    def _tensor(self, array: Array) -> Any:
+        """View an array as a tensor. `from_numpy` does not know the bfloat16 of ml_dtypes."""
+        if array.dtype.name == "bfloat16":
+            return self._package.from_numpy(array.view(np.int16)).view(self._package.bfloat16)
+        return self._package.from_numpy(array)
+
+    def _array(self, tensor: Any, dtype: np.dtype[Any]) -> Array:
+        if tensor.dtype == self._package.bfloat16:
+            tensor = tensor.view(self._package.int16)
+        array: Array = tensor.numpy()
+        return array.view(dtype)
+
+    @contextlib.contextmanager
+    def threads(self, n: int) -> Iterator[None]:
+        previous = self._package.get_num_threads()
+        self._package.set_num_threads(n)
+        try:
+            # NumPy does not record operations for autograd, so PyTorch must not either.
+            with self._package.inference_mode():
+                yield
+        finally:
+            self._package.set_num_threads(previous)

@@ -1,0 +1,21 @@
+"""The table of operations: everything there is to say about every ufunc, in one place.
+
+Each activation has a file here, with a record for the activation and for each of its backward
+passes. To add an activation, add its file and its name to the tuple below.
+
+This package can be loaded by its path, without `fastact`: setup.py and the benchmarks of asv
+read it before anything is built. So it imports only the standard library and NumPy, and its own
+modules by relative imports.
+"""
+
+from . import leaky_relu, relu, sigmoid
+from .record import Bounds, Operation
+
+__all__ = ["BY_NAME", "OPERATIONS", "Bounds", "Operation"]
+
+OPERATIONS: tuple[Operation, ...] = (
+    *relu.OPERATIONS,
+    *leaky_relu.OPERATIONS,
+    *sigmoid.OPERATIONS,
+)
+BY_NAME = {operation.name: operation for operation in OPERATIONS}

@@ -1,0 +1,232 @@
+"""The record of a ufunc: `Operation`, everything there is to say about one."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from inspect import Parameter, Signature
+from textwrap import fill
+from typing import Any, Literal, NamedTuple
+
+
+class Bounds(NamedTuple):
+    """The greatest errors allowed, in units in the last place (ULP).
+
+    Attributes
+    ----------
+    narrow : float
+        Of 16-bit types, with a gradient of 1.
+    narrow_sampled : float
+        Of 16-bit types, with any gradient.
+    wide : float
+        Of float32 and float64.
+    """
+
+    narrow: float
+    narrow_sampled: float
+    wide: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Operation:
+    """A public ufunc.
+
+    Attributes
+    ----------
+    name : str
+    operands : tuple of str
+        The names of the inputs: `x` is the input of the activation, `y` its output, `grad` the
+        gradient of the loss with respect to its output.
+    summary : str
+        The first line of the docstring.
+    parameters : tuple of str
+        What each operand is, for the docstring.
+    returns : str
+        What the result is, for the docstring.
+    see : str
+        Names of related functions, for the docstring.
+    notes : str
+        The dtypes and the accuracy, for the docstring.
+    exact : callable
+        ``exact(m, *operands)`` computes the exact result, given operands of a wider type. `m`
+        has the mathematical functions: it is `numpy`, or a namespace with the functions of
+        mpmath over arrays of its numbers. Use what both have under one name (`exp`, `expm1`,
+        `log1p`, `tanh`, ...), and `where`, `abs` and `sign`. The formula must hold over the
+        whole range of the wider type, to a few of its roundings. It shares nothing with the
+        kernels. A NaN must come out as NaN.
+    numpy : callable
+        ``numpy(*operands, out)`` does what a careful user of NumPy would write: in place
+        wherever possible, and without branches. `np.where` and `where=` take some 4 ns an
+        element where signs are random. It returns `out`.
+    bounds : Bounds
+    default : float, optional
+        The value of the last operand if it is left out. Such an operand is a parameter: it can
+        be given by name, and peers take it as a number.
+    range : tuple of float, optional
+        The lowest and the highest result. They are rounded to the dtype of the result.
+    monotone : bool, default False
+        Whether the result never falls where `x` rises. For operations of `x` alone.
+    numpy_ulp : float, default 4
+        The greatest error allowed to `numpy` for x in [-4, 4], in ULP.
+    output_of : str, optional
+        The name of the activation whose output an operand `y` is.
+    integers : bool, default False
+        Whether integer dtypes are kept. If not, they are promoted as by `numpy.exp`.
+    narrow : {"float32", "own", "bits"}, default "float32"
+        How 16-bit types are computed: "float32" by the formula for float32, between two
+        conversions; "own" in the same way, by a formula ``<name>_narrow`` over float; "bits" by
+        a formula ``<name>_half(bits, infinity)``, without conversions.
+    costly : bool, default False
+        Whether there is an exponential in it.
+    peers : mapping of str to Any
+        How other packages compute it, by the name of the peer. Each class in
+        `fastact._command.peers` says what it expects here. A package that lacks the operation
+        is left out.
+    """
+
+    name: str
+    operands: tuple[str, ...]
+    summary: str
+    parameters: tuple[str, ...]
+    returns: str
+    see: str
+    notes: str
+    exact: Callable[..., Any]
+    numpy: Callable[..., Any]
+    bounds: Bounds
+    default: float | None = None
+    range: tuple[float, float] | None = None
+    monotone: bool = False
+    numpy_ulp: float = 4.0
+    output_of: str | None = None
+    integers: bool = False
+    narrow: Literal["float32", "own", "bits"] = "float32"
+    costly: bool = False
+    peers: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if len(self.parameters) != len(self.operands):
+            raise ValueError(f"{self.name}: parameters must describe each of {self.operands}")
+        if ("y" in self.operands) != (self.output_of is not None):
+            raise ValueError(f"{self.name}: output_of must tell whose output the operand y is")
+        if self.monotone and self.operands != ("x",):
+            raise ValueError(f"{self.name}: only an operation of x alone can be monotone")
+
+    @property
+    def forward(self) -> bool:
+        """Whether this is an activation, not a backward pass."""
+        return self.operands[0] == "x"
+
+    @property
+    def parameter(self) -> str | None:
+        """The name of the operand that has a default."""
+        return None if self.default is None else self.operands[-1]
+
+    @property
+    def correctly_rounded(self) -> bool:
+        """Whether float32 and float64 results are the numbers nearest to the exact ones."""
+        return self.bounds.wide <= 0.5
+
+    @property
+    def signature(self) -> Signature:
+        """The call: operands by position, and the last one also by name if it has a default."""
+        kinds = Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY
+        parameters = [Parameter(operand, kinds[0]) for operand in self.operands]
+        if self.default is not None:
+            parameters[-1] = Parameter(self.operands[-1], kinds[1], default=self.default)
+        parameters.append(Parameter("out", kinds[1], default=None))
+        for name, default in _UFUNC_KEYWORDS.items():
+            parameters.append(Parameter(name, kinds[2], default=default))
+        return Signature(parameters)
+
+    @property
+    def doc(self) -> str:
+        """The docstring in numpydoc form, without the signature."""
+        parameters = "\n".join(
+            f"{name} : array_like{self._default_text(name)}\n{_indented(text)}"
+            for name, text in zip(self.operands, self.parameters, strict=True)
+        )
+        return _DOCSTRING.format(
+            summary=self.summary,
+            parameters=parameters,
+            returns=_indented(self.returns),
+            see=self.see,
+            notes=f"{fill(self.notes, _WIDTH)}\n\n{fill(_NOTES, _WIDTH)}",
+        )
+
+    def _default_text(self, name: str) -> str:
+        return f", default {self.default}" if name == self.parameter else ""
+
+
+_UFUNC_KEYWORDS = {
+    "where": True,
+    "casting": "same_kind",
+    "order": "K",
+    "dtype": None,
+    "subok": True,
+    "signature": None,
+}
+
+_WIDTH = 95
+
+_DOCSTRING = """\
+{summary}
+
+Parameters
+----------
+{parameters}
+out : ndarray, or tuple of one ndarray, optional
+    Where to store the result. It must have the broadcast shape of the operands, and may be one
+    of them.
+where, casting, order, dtype, subok, signature
+    As for every `numpy.ufunc`.
+
+Returns
+-------
+ndarray, or scalar if all operands are scalars
+{returns}
+
+Raises
+------
+TypeError
+    If an operand has a dtype that is not supported (complex, object, string, ...), or if a
+    keyword is unknown.
+ValueError
+    If the shapes do not broadcast, or if `out` is read-only or has the wrong shape.
+
+See Also
+--------
+{see}
+
+Notes
+-----
+{notes}
+"""
+
+_NOTES = (
+    "The function never sets a floating-point warning. The casts that NumPy makes can set one: "
+    "those for `dtype`, for `out`, and of Python numbers among the operands. The bits of each "
+    "element of the result depend on the values of its operands alone: not on its position, the "
+    "strides, the number of threads or the instruction set."
+)
+
+
+def _indented(text: str) -> str:
+    return fill(text, _WIDTH, initial_indent="    ", subsequent_indent="    ")
+
+
+# ------------------------------------------------------- what several docstrings say
+
+INPUT = "Input, of any shape."
+FLOATS = (
+    "Supports float16, float32, float64, and the bfloat16 of ml_dtypes. Integers are promoted "
+    "as by `numpy.exp`."
+)
+
+
+def gradient_of_output(activation: str) -> str:
+    """Describe the operand `grad`."""
+    return f"Gradient of the loss with respect to the output of `{activation}`."
+
+
+def gradient_of_input(activation: str) -> str:
+    """Describe the result of a backward pass."""
+    return f"Gradient of the loss with respect to the input of `{activation}`."
