@@ -123,7 +123,7 @@ def _bounds(narrow, *ulp):
 
 GRADS = (3.0, -3.0, 0.0, -0.0, INF, -INF, NAN)
 FINITE_GRADS = (3.0, -3.0, 0.0, -0.0)
-# All of these are numbers of float16 too.
+# All of these are exact in float16 too.
 SLOPES = (0.125, -2.0, 0.0, 1.5)
 ZEROS = (0.0, -0.0)
 
@@ -244,35 +244,35 @@ BY_NAME = {expectation.name: expectation for expectation in EXPECTATIONS}
 
 
 def bit_type(dtype):
-    """The unsigned integer dtype as wide as `dtype`."""
+    """Find the unsigned integer dtype as wide as `dtype`."""
     return np.dtype(f"u{np.dtype(dtype).itemsize}")
 
 
 def bits(array):
-    """The bits of an array's elements, in C order."""
+    """View the bits of the elements of an array, in C order."""
     native = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
     return native.view(bit_type(native.dtype))
 
 
 def finfo(dtype):
-    """np.finfo, or that of ml_dtypes for bfloat16."""
+    """Call np.finfo, or that of ml_dtypes for bfloat16."""
     return (np if np.dtype(dtype).kind == "f" else ml_dtypes).finfo(dtype)
 
 
 def is_nan(array):
-    """np.isnan without a warning. That of ml_dtypes sets a flag for a signalling NaN."""
+    """Call np.isnan without a warning. For bfloat16, a signalling NaN would cause one."""
     with np.errstate(invalid="ignore"):
         return np.isnan(array)
 
 
 def is_finite(array):
-    """np.isfinite without a warning."""
+    """Call np.isfinite without a warning."""
     with np.errstate(invalid="ignore"):
         return np.isfinite(array)
 
 
 def edges(dtype):
-    """Finite values where formulas change: at the ends of the type, and of the exponential."""
+    """Make finite values where formulas change: at the ends of the type and of exp."""
     info = finfo(dtype)
     # Around here exp underflows: at the smallest normal, and at half the smallest subnormal.
     tails = [-np.log(float(info.smallest_normal)) + extra for extra in (0, 16.6, 17.3, 37)]
@@ -295,7 +295,7 @@ def edges(dtype):
 
 
 def special_values(dtype):
-    """Quiet and signalling NaN, infinities, zeros, and the ends of the type, of both signs."""
+    """Make NaN (quiet and signalling), infinities, zeros and ends of the type, of both signs."""
     info = finfo(dtype)
     ends = [
         0.0,
@@ -317,7 +317,7 @@ def special_values(dtype):
 
 
 def _any(dtype, rng, n):
-    """Ordinary, huge, tiny and subnormal numbers, and edges enough to meet each other."""
+    """Draw ordinary, huge, tiny and subnormal numbers, and edges enough to meet each other."""
     info = finfo(dtype)
     top, bottom = info.maxexp, info.minexp
     # Beyond x = `tail` a sigmoid is 0, and with a huge gradient its derivative is not.
@@ -331,7 +331,7 @@ def _any(dtype, rng, n):
 
 
 def _outputs(lowest, highest, dtype, rng, n):
-    """Outputs of an activation: in [lowest, highest], crowded around 0 and at the highest."""
+    """Draw outputs of an activation, in [lowest, highest]. Many are near 0 or the highest."""
     values = _any(dtype, rng, n)
     values = np.abs(values) if lowest == 0 else values
     near = 1 - np.ldexp(rng.uniform(0, 1, n), -rng.integers(0, finfo(dtype).nmant + 2, n))
@@ -354,7 +354,7 @@ DOMAINS = {"x": _any, "grad": _any, "slope": _any}
 
 
 def _domain(expectation, operand):
-    """The function that draws an operand."""
+    """Find the function that draws an operand."""
     if operand in DOMAINS:
         return DOMAINS[operand]
     return partial(_outputs, *BY_NAME[expectation.output_of].range)
@@ -362,7 +362,7 @@ def _domain(expectation, operand):
 
 @cache
 def samples(expectation, dtype, n=500):
-    """Finite operands, equally long and read-only. Edges meet the edges of the others."""
+    """Draw finite operands, equally long and read-only. Edges of one meet edges of the others."""
     dtype = np.dtype(dtype)
     rng = np.random.default_rng(20240229)
     if dtype.kind in "iu":
@@ -401,7 +401,7 @@ class Exact:
     ulp: np.ndarray
 
     def error(self, result):
-        """Error of `result` in ULP. Infinite where only one of the two is finite."""
+        """Measure the error of `result` in ULP. Infinite where only one of both is finite."""
         with np.errstate(all="ignore"):
             error = np.abs((result.astype(np.float64) - self.near) / self.ulp - self.rest)
         error[np.isnan(error)] = INF
@@ -410,7 +410,7 @@ class Exact:
 
 
 def exact(expectation, operands):
-    """Exact results for finite operands of one floating dtype."""
+    """Compute the exact results for finite operands of one floating dtype."""
     dtype = operands[0].dtype
     info = finfo(dtype)
     if dtype == np.float64:
@@ -429,12 +429,12 @@ def exact(expectation, operands):
 
 
 def _ulp_exponent(exponent, info):
-    """Exponent of the last bit of a number 0.5 <= m < 1 times 2**exponent."""
+    """Find the exponent of the last bit of m * 2**exponent, where 0.5 <= m < 1."""
     return np.clip(exponent - 1, info.minexp, info.maxexp - 1) - info.nmant
 
 
 def _vectorized(expectation):
-    """A formula of the table, which says `if`, over arrays."""
+    """Make a function of arrays from a formula for single numbers."""
 
     def compute(*operands):
         rows = zip(*operands, strict=True)
@@ -450,8 +450,8 @@ def _exact_in_mpmath(expectation, operands, info):
         value = expectation.exact(context, *map(context.mpf, values))
         exponent = int(context.frexp(value)[1]) if value else info.minexp
         ulp = max(exponent - 1, info.minexp) - info.nmant
-        # An integer number of ULP, rounded to even: float() would do the same, but its
-        # rounding of subnormals is not promised by mpmath.
+        # A whole number of ULP, ties to even. float() would do the same, but mpmath does not
+        # promise how it rounds subnormals.
         count = context.ldexp(value, -ulp)
         whole = context.nint(count)
         overflow = abs(value) >= context.mpf(float(info.max)) * (1 + context.mpf(2) ** -54)

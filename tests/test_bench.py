@@ -1,4 +1,4 @@
-"""The command `fastact bench`: what it reports, never how fast that was."""
+"""The command `fastact bench`: what it reports, never how fast anything is."""
 
 import importlib.util
 import json
@@ -32,7 +32,7 @@ PEER_DTYPES = {
 
 
 def claimed_by(peer, dtype):
-    """The operations that a peer should have for a type, so that none gets lost unnoticed."""
+    """List the operations that a peer should support for a type."""
     if dtype not in PEER_DTYPES[peer]:
         return []
     names = [n for n in NAMES if peer == "NumPy" or peer in EXPECTATIONS[n].peers]
@@ -44,7 +44,7 @@ def claimed_by(peer, dtype):
 
 @pytest.fixture
 def quick(monkeypatch):
-    """A bench of a moment: the measurements mean nothing, all else is as ever."""
+    """Make a bench quick. The measurements mean nothing, and everything else is as usual."""
     monkeypatch.setattr(timing, "SAMPLE_SECONDS", 0)
     monkeypatch.setattr(timing, "ROUNDS", 1)
     monkeypatch.setattr(overview, "ERROR_INPUTS", 1 << 10)
@@ -52,7 +52,7 @@ def quick(monkeypatch):
 
 @pytest.fixture
 def quick_peers(quick, monkeypatch):
-    """The same for `--peers` and `--plot`."""
+    """Make `--peers` and `--plot` quick, too."""
     cases._values.cache_clear()
     few = tuple(
         replace(target, cases=tuple(replace(c, size=min(c.size, 64)) for c in target.cases))
@@ -121,7 +121,7 @@ def test_bench_text(quick, capsys):
         for dtype in overview.DTYPES:
             lines = [x.split() for x in captured.out.splitlines()]
             assert [len(x) for x in lines if x[:2] == [operation.name, dtype]] == [7]
-    # Without a terminal, the progress is a line for every row.
+    # Without a terminal, the progress has one line per operation and dtype.
     assert len(captured.err.splitlines()) == len(OPERATIONS) * len(overview.DTYPES)
 
 
@@ -167,7 +167,7 @@ def test_bench_puts_back_the_threads(quick, monkeypatch):
 
 
 def test_bench_ends_in_time(monkeypatch):
-    """Rounds are cut short where the machine is slow, but there are some."""
+    """On a slow machine there are fewer rounds, but at least three."""
     turns = []
 
     class Slow:
@@ -201,7 +201,7 @@ def test_a_broken_peer_is_left_out(numpy_alone, capsys, monkeypatch):
 
 
 def arranged(operation, dtype, layout):
-    """Make operands, and what is exact for them."""
+    """Make operands and their exact results."""
     case = cases.Case(operation, dtype, 64, layout)
     if cases.dtype_of(dtype) is None:
         pytest.skip("no ml_dtypes")
@@ -212,7 +212,7 @@ def arranged(operation, dtype, layout):
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "bfloat16"])
 def test_peers_compute_the_same(peer, dtype):
-    """All that they claim is right, and they claim what they did."""
+    """What a peer supports is right, and is what it should support."""
     claimed = []
     for operation in OPERATIONS:
         # numba takes half a second to compile each.
@@ -256,7 +256,7 @@ def test_peers_use_the_slope_that_is_given(peer):
 
 
 def test_threads_of_all_peers_together():
-    """Starting numba sets the number of OpenMP's threads, which is PyTorch's too."""
+    """Starting numba sets the number of threads of OpenMP, and so that of PyTorch."""
     torch = pytest.importorskip("torch")
     before = torch.get_num_threads(), threads.get_num_threads()
     with race.thread_limit(packages.installed(), 1):
@@ -297,7 +297,7 @@ def test_bench_peers_text(quick_peers, numpy_alone, capsys):
 
 
 def test_bench_peers_without_any(quick_peers, monkeypatch, capsys):
-    """Fastact still races with itself and with memcpy. The other targets are empty."""
+    """Races with fastact itself and with memcpy still take place. Other targets are empty."""
     monkeypatch.setattr(packages, "installed", list)
     assert command.main(["bench", "--peers"]) == 0
     line = next(x for x in capsys.readouterr().out.splitlines() if x.startswith("sigmoid, 1,024"))
@@ -335,7 +335,7 @@ def test_denormal_inputs_race_with_ordinary_ones():
 
 
 def test_targets_with_chosen_peers(quick_peers, numpy_alone, monkeypatch, capsys):
-    """Only the peers that are named take part."""
+    """Only the peers that a target names take part."""
     few = [replace(t, peers=("SciPy",)) for t in race.TARGETS if t.work == "sigmoid, 65,536"]
     monkeypatch.setattr(race, "TARGETS", few)
     assert command.main(["bench", "--peers", "--json"]) == 0
@@ -356,7 +356,7 @@ def test_plot(quick_peers, numpy_alone, tmp_path, suffix, capsys):
 
 
 def test_all_train_the_same_epoch():
-    """What they are compared by is the same work: losses and parameters, but for rounding."""
+    """All do the same work: they have the same losses, up to rounding."""
     made = trainers.trainers(trainers.data())
     assert {"fastact", "NumPy"} <= set(made)
     losses = {name: [trainer.epoch() for _ in range(3)] for name, trainer in made.items()}
@@ -389,7 +389,7 @@ def test_epoch_json(two_rounds, monkeypatch, capsys, without):
     assert list(results["seconds"]) == list(results["loss"]) == names
     assert all(seconds > 0 for seconds in results["seconds"].values())
     assert results["rounds"] == 2
-    # The data of a training step are 8 KiB, here and in NumPy.
+    # The arrays of one training step take 8 KiB, so none of them is allocated again.
     assert results["allocated_kib"]["fastact"] < 4
 
 

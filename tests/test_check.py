@@ -1,4 +1,4 @@
-"""The command `fastact check`: that it measures, and that it finds what is wrong."""
+"""The command `fastact check`: it measures errors, and it finds faults."""
 
 import json
 import sys
@@ -34,7 +34,7 @@ ROW_KEYS = [
 
 @pytest.fixture
 def quick(monkeypatch):
-    """A check of a moment: few inputs beside the hard ones."""
+    """Make a check quick: few inputs besides the hard ones."""
     monkeypatch.setattr(inputs, "EVEN_INPUTS", 1 << 12)
     monkeypatch.setattr(inputs, "HARD_INPUTS", 1 << 14)
     monkeypatch.setattr(inputs, "SLOW_INPUTS", 1 << 6)
@@ -44,7 +44,7 @@ def quick(monkeypatch):
 
 
 def check(capsys, *arguments, status=0):
-    """The rows of a check."""
+    """Run a check, and return the rows of its table."""
     assert command.main(["check", "--json", *arguments]) == status
     results = json.loads(capsys.readouterr().out)
     assert list(results) == ["machine", "exhaustive", "complete", "rows"]
@@ -91,7 +91,7 @@ def test_text(quick, capsys):
     assert command.main(["check", "--operation", "sigmoid"]) == 0
     captured = capsys.readouterr()
     lines = captured.out.splitlines()
-    # The instruction sets have the same bits, so they share a row.
+    # The instruction sets have the same bits, so they share a line.
     assert len(lines) == 1 + len(FLOATS)
     assert all(" = ".join(core.supported) in line for line in lines[1:])
     assert all(line.endswith("ok") for line in lines[1:])
@@ -104,7 +104,7 @@ def test_one_instruction_set(quick, capsys):
 
 
 def test_exhaustive_goes_over_every_pattern(quick, capsys, monkeypatch):
-    """Looks at both ends, and measures some blocks."""
+    """Look at both ends, and measure some blocks."""
     parts = []
     real = inputs.patterns
     few = 3 * cases.BLOCK + 5
@@ -134,7 +134,7 @@ def test_same_results_in_every_run(quick, capsys):
 
 
 def where(x, value):
-    """Where x is a value, NaN too."""
+    """Find where x is a value, which may be NaN."""
     return np.isnan(x) if np.isnan(value) else x == x.dtype.type(value)
 
 
@@ -144,7 +144,7 @@ def two_ulp_off(y, x):
 
 
 def falling(y, x):
-    """One ULP down, where that is within the bound."""
+    """Step down by one ULP, which is within the bound."""
     at = where(x, 8.0)
     return np.where(at, np.nextafter(y, y.dtype.type(0)), y)
 
@@ -189,7 +189,7 @@ def test_finds_an_error(quick, capsys, monkeypatch, change, error, x, dtype):
 
 
 def test_finds_what_is_not_monotone(quick, capsys, monkeypatch):
-    """Even where it is within the bound."""
+    """Even if the error is within the bound."""
     broken_table(monkeypatch, "sigmoid", falling)
     rows = check(capsys, "--operation", "sigmoid", status=1)
     found = [row["faults"].get("not monotone") for row in rows if row["dtype"] == "float32"]
@@ -202,7 +202,7 @@ def test_finds_what_is_not_monotone(quick, capsys, monkeypatch):
 
 
 def test_is_monotone_from_block_to_block(monkeypatch):
-    """The last of a block is compared with the first of the next."""
+    """The last result of a block is compared with the first one of the next."""
     dtype = np.dtype(np.float32)
     x = np.arange(4, dtype=dtype)
     four = inputs.Inputs(4, lambda start, stop: x[start:stop])
@@ -283,7 +283,7 @@ def test_bounds_are_those_of_the_tests_or_narrower(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_float64_is_measured_as_in_the_tests(name):
-    """Both use mpmath, but share no formula and no line."""
+    """Both use mpmath, but share no code."""
     pytest.importorskip("mpmath")
     expectation, operation = BY_NAME[name], operations.BY_NAME[name]
     operands = [operand[::7] for operand in samples(expectation, "float64")]
@@ -344,7 +344,7 @@ def _reference_dtype(name):
 
 def test_bfloat16_is_rounded_once():
     dtype = _reference_dtype("bfloat16")
-    # The cast of ml_dtypes makes 1 of the first.
+    # The cast of ml_dtypes rounds the first one to 1.
     values = np.array([1 + 2**-8 + 2**-40, 1 + 2**-8, 1 + 3 * 2**-8, 2.0**-134, 3 * 2.0**-134])
     wanted = np.array([1 + 2**-7, 1, 1 + 2**-6, 0, 2.0**-132])
     rounded = errors.rounded(values, dtype)
@@ -378,7 +378,7 @@ class Peer:
 
 
 def test_peers(quick, capsys, monkeypatch):
-    """Their errors are told, and change nothing else."""
+    """Errors of peers are reported, and break nothing."""
     peer = Peer()
     monkeypatch.setattr(peers, "installed", lambda: [peer])
     rows = check(capsys, "--peers")

@@ -67,7 +67,7 @@ def test_info_tells_what_is_built(monkeypatch, capsys):
 
 
 def test_as_a_module(tmp_path):
-    """The same from another folder, in a process of its own."""
+    """It does the same in a new process, started in another folder."""
     run = subprocess.run(
         [sys.executable, "-W", "error", "-m", "fastact", "info", "--json"],
         cwd=tmp_path,
@@ -125,7 +125,7 @@ def test_bad_arguments(capsys, arguments):
 
 
 def test_infinite_errors():
-    """They show in the table, and JSON, which has no infinity, stays valid."""
+    """They are shown in the table. JSON lacks infinity, and must stay valid."""
     assert [console.ulp(e) for e in (None, 0.0, 1.234, 1e6, np.inf)] == [
         "-",
         "0.00",
@@ -257,6 +257,6 @@ def test_sample():
         assert values.dtype == dtype
         assert np.isfinite(values).all()
         np.testing.assert_array_equal(values, sample(np.dtype(dtype), 1 << 12))
-        # No low bit is the same in all of them.
+        # Every bit differs somewhere, the low ones too.
         bits = values.view(f"u{values.itemsize}")
         assert np.bitwise_or.reduce(bits) == np.iinfo(bits.dtype).max

@@ -18,21 +18,21 @@ every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 
 
 def operands(dtype="float64", shape=(3, 5)):
-    """Return inputs and gradients: of both signs, not near 0, small enough for float16."""
+    """Return inputs and gradients of both signs, not near 0 and small enough for float16."""
     rng = np.random.default_rng(2)
     x = rng.uniform(0.1, 6, shape) * rng.choice([-1, 1], shape)
     return x.astype(dtype), rng.uniform(-2, 2, shape).astype(dtype)
 
 
 def tolerances(dtype):
-    # A few roundings of the type; those of sigmoid's derivative from the output are of the
-    # size of an ULP of the output, which is at most 1, whatever the size of the derivative.
+    # A few roundings of the type. In sigmoid's derivative from the output, a rounding is as large
+    # as an ULP of the output, which is at most 1, however small the derivative is.
     eps = float(np.finfo(dtype).eps)
     return {"rtol": 4 * eps, "atol": 2 * eps}
 
 
 def snapshot(*arrays):
-    """Return copies, to compare with when a call that fails is to have changed nothing."""
+    """Return copies, to find out whether a call that failed has changed anything."""
     return [array.copy() for array in arrays]
 
 
@@ -78,7 +78,8 @@ def test_gradient_is_the_central_difference(case):
     layer.forward(x)
     step = 1e-5
     difference = (layer(x + step) - layer(x - step)) / (2 * step)
-    # Truncation: step**2 times a third derivative below 1; rounding: eps * 15 / step.
+    # The truncation error is step**2 times a third derivative below 1. Rounding adds
+    # eps * 15 / step.
     np.testing.assert_allclose(layer.backward(grad), grad * difference, rtol=0, atol=2e-9)
 
 
@@ -151,7 +152,7 @@ def test_lists(case):
 def test_integers(case, dtype):
     x = np.array([0, 1, 100], dtype)
     layer = case.make()
-    # As the function has it: relu keeps the type, the others promote it.
+    # The same as the function: relu keeps the type, and the others promote it.
     y, tolerance = layer.forward(x), 1e-3
     np.testing.assert_allclose(y, case.function(x.astype("float64")), rtol=tolerance)
     gradient = layer.backward(np.ones(3, "float32"))
@@ -239,7 +240,7 @@ def test_keeps_one_array_and_no_copy(case):
     for keywords in ({}, {"out": out}):
         y = layer.forward(x, **keywords)
         assert layer._kept is (x if case.keeps == "input" else y)
-    # A view between the elements of the output is not overwritten: no copy either.
+    # An input between the elements of the output is not overwritten, so it is not copied either.
     pair = np.stack([x, x], axis=-1)
     x, out = pair[..., 0], pair[..., 1]
     y = layer.forward(x, out=out)
@@ -365,7 +366,7 @@ def test_wrong_out(case, out, error):
         with pytest.raises(error):
             call(operand, out=out)
         assert unchanged((x, grad, np.asarray(out)), before)
-    # A forward that failed leaves what the one before it has kept.
+    # A forward pass that fails leaves what the one before it has kept.
     assert layer._kept is kept
     assert np.array_equal(layer.backward(grad), wanted)
 
@@ -407,7 +408,7 @@ def test_slopes(slope):
     layer = LeakyReLU(slope)
     assert layer.negative_slope == slope
     assert type(layer.negative_slope) is float
-    # Whatever the type of the slope, it has no say in the dtype of the result.
+    # The type of the slope does not affect the dtype of the result.
     assert layer(np.ones(3, "float32")).dtype == "float32"
 
 
@@ -444,7 +445,7 @@ def test_wrong_save(save, error):
 
 
 def test_settings_cannot_be_changed():
-    # They were validated when the layer was made, and what is kept goes by them.
+    # They were validated when the layer was made, and what is kept depends on them.
     for layer, name in ((LeakyReLU(), "negative_slope"), (Sigmoid(), "save")):
         with pytest.raises(AttributeError):
             setattr(layer, name, getattr(layer, name))

@@ -1,4 +1,4 @@
-"""Layers to compose with: gradients, parameters, what is kept, and how they compose."""
+"""Layers that are composed: gradients, parameters, what is kept, and how they compose."""
 
 import copy
 import io
@@ -76,12 +76,12 @@ class Network(NamedTuple):
 
 
 def alone(case):
-    """An activation layer of the table."""
+    """Make a network of an activation layer alone."""
     return Network(lambda dtype: case.make(), lambda torch: [case.torch(torch)])
 
 
 def linear(activation, peer=None, out_features=OUT):
-    """A dense layer with an activation."""
+    """Make a network of a dense layer with an activation."""
     return Network(
         lambda dtype: Linear(IN, out_features, activation and activation(), dtype=dtype, seed=10),
         lambda torch: [torch.nn.Linear(IN, out_features), *([peer(torch)] if peer else [])],
@@ -149,7 +149,7 @@ def operands(layer, shape, dtype="float64"):
 
 
 def tolerances(dtype):
-    """Sums of some ten products of numbers of size 1, through three layers."""
+    """Allow for sums of some ten products of numbers around 1, in three layers."""
     eps = float(np.finfo(dtype).eps)
     return {"rtol": 40 * eps, "atol": 40 * eps}
 
@@ -159,7 +159,7 @@ def unchanged(arrays, copies):
 
 
 def kept_count(layer):
-    """How many forward passes a layer remembers, of its parts."""
+    """Count the parts of a layer that have kept something."""
     parts = simple_layers((layer,))
     return sum((p._dense.x if isinstance(p, Linear) else p._kept) is not None for p in parts)
 
@@ -213,7 +213,7 @@ def test_as_torch_has_it(network, shape, dtype):
 @every_shape
 @every_network
 def test_gradients_are_central_differences(network, shape, dtype):
-    """Of both dtypes against differences in float64, with the same parameters."""
+    """Gradients of both dtypes agree with differences in float64, with the same parameters."""
     layer, exact = network.make(dtype), network.make("float64")
     exact.load_state_dict(layer.state_dict())
     x, grad = operands(layer, shape, dtype)
@@ -221,7 +221,7 @@ def test_gradients_are_central_differences(network, shape, dtype):
     wide_x, wide_grad = x.astype("float64"), grad.astype("float64")
 
     def difference(array):
-        """The change of sum(grad * y) with every element of an array."""
+        """Compute the derivative of sum(grad * y) with respect to every element of an array."""
         slopes, step = np.zeros(array.shape), 1e-6
         for index in np.ndindex(array.shape):
             value, sums = array[index], []
@@ -232,7 +232,7 @@ def test_gradients_are_central_differences(network, shape, dtype):
             slopes[index] = (sums[0] - sums[1]) / (2 * step)
         return slopes
 
-    # Differences: rounding, 1e-16 of sums of up to 30 through 2e-6.
+    # The rounding of differences: 1e-16 of sums of up to 30, divided by 2e-6.
     tolerance = {"rtol": 0, "atol": 2e-8 if dtype == "float64" else 2e-5}
     np.testing.assert_allclose(layer.backward(grad), difference(wide_x), **tolerance, strict=False)
     gradients = layer.gradients()
@@ -280,7 +280,7 @@ def test_softmax_of_special_values(dtype):
             y = layer.forward(np.array([row, [0, 0, 0]], dtype))
             gradient = layer.backward(np.array([[1, 2, 3], [1, 2, 3]], dtype))
         np.testing.assert_allclose(y[0], np.array(wanted, dtype), rtol=1e-3)
-        # The other rows know nothing of it.
+        # The other rows are not affected.
         np.testing.assert_allclose(y[1], [1 / 3] * 3, rtol=1e-3)
         np.testing.assert_allclose(gradient[1], [-1 / 3, 0, 1 / 3], rtol=1e-2, atol=1e-3)
         assert np.isfinite(gradient[0]).all() == np.isfinite(wanted).all()
@@ -329,7 +329,7 @@ def test_no_floating_point_warning(network, dtype):
 
 @every_dtype
 def test_a_product_that_overflows(dtype):
-    # Whether there is a warning, is for NumPy's version and settings.
+    # Whether there is a warning depends on NumPy's version and settings.
     layer = Linear(2, 1, ReLU(), dtype=dtype)
     layer.load_state_dict({"weight": [[2, 2]], "bias": [1]})
     with np.errstate(over="ignore"):
@@ -368,7 +368,7 @@ def test_layouts(network, layout):
     layer, twin = network.make("float64"), network.make("float64")
     x, grad = operands(layer, (6, IN))
     y, x_gradient = layer.forward(x), layer.backward(grad)
-    # Not the same bits: BLAS may go another way.
+    # The bits may differ, because BLAS may sum in another order.
     for result, wanted in [
         (twin.forward(layout(x)), y),
         (twin.backward(layout(grad)), x_gradient),
@@ -409,7 +409,7 @@ def test_out(network):
         ):
             assert call(operand, out=out) is out
             np.testing.assert_allclose(out, wanted, rtol=1e-6)
-    # If the output is what is kept, it is the rounded one.
+    # If the output is kept, it is the rounded output.
     layer.forward(x, out=np.empty(y.shape, "float32"))
     np.testing.assert_allclose(layer.backward(grad), x_gradient, rtol=1e-4)
 
@@ -434,7 +434,7 @@ def test_in_place(make):
     np.testing.assert_array_equal(grad, x_gradient)
     for ours, theirs in zip(layer.gradients().values(), twin.gradients().values(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
-    # The output, which may be what is kept, as the place for the gradient.
+    # The gradient is stored in the output, which may be what is kept.
     y = layer.forward(operands(layer, (4, IN))[0])
     grad = operands(layer, (4, IN))[1]
     np.testing.assert_array_equal(layer.backward(grad, out=np.asarray(y)), x_gradient)
@@ -685,10 +685,10 @@ def test_layers_without_parameters_have_an_empty_state():
 def test_initial_weights(activation, variance, normal):
     layer = Linear(400, 300, activation, dtype="float64", seed=1)
     assert not layer.bias.any()
-    # 120,000 samples: the standard error of the variance is 0.4 per cent at most.
+    # With 120,000 samples, the standard error of the variance is at most 0.4 per cent.
     assert layer.weight.var() == pytest.approx(variance, rel=0.02)
     assert abs(layer.weight.mean()) < 5 * np.sqrt(variance / layer.weight.size)
-    # The fourth moment over the square of the second: 3, and 9/5 of a uniform distribution.
+    # The kurtosis is 3 for a normal distribution, and 9/5 for a uniform one.
     fourth = (layer.weight**4).mean() / layer.weight.var() ** 2
     assert fourth == pytest.approx(3 if normal else 1.8, rel=0.05)
     assert (np.abs(layer.weight).max() <= np.sqrt(3 * variance)) == (not normal)
@@ -963,7 +963,7 @@ def test_results_do_not_depend_on_threads():
 
 
 def test_state_as_bytes():
-    """As someone does who stores models elsewhere than in files."""
+    """A state can be stored in memory, as it can in a file."""
     layer, buffer = Linear(3, 2, seed=0), io.BytesIO()
     np.savez(buffer, **layer.state_dict())
     buffer.seek(0)

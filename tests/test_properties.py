@@ -1,4 +1,4 @@
-"""Any shape, stride, dtype and value: what one element gives, bit for bit."""
+"""Any shape, stride, dtype and value gives the bits that calls on single elements give."""
 
 import numpy as np
 import pytest
@@ -14,12 +14,12 @@ steps = st.sampled_from([-3, -2, -1, 1, 2, 5])
 
 
 def arrays(dtype, shape, **options):
-    """Numbers from all of the type, NaN and infinities too, but for `options`."""
+    """Draw any numbers of a type, NaN and infinities too, as far as `options` allow."""
     if dtype.kind == "f":
         elements = hnp.from_dtype(dtype, **options)
         elements |= hnp.from_dtype(dtype, min_value=-120, max_value=120)
         return hnp.arrays(dtype, shape, elements=elements)
-    # hypothesis does not know bfloat16: the upper halves of float32.
+    # hypothesis does not know bfloat16. Its numbers are the upper halves of float32.
     return arrays(np.dtype(np.float32), shape, **options).map(
         lambda wide: (bits(wide) >> 16).astype(np.uint16).view(dtype).reshape(wide.shape)
     )
@@ -27,13 +27,13 @@ def arrays(dtype, shape, **options):
 
 @st.composite
 def view(draw, dtype, shape):
-    """An array of this shape, its axes in any order in memory and with any steps."""
+    """Draw an array of this shape, with its axes in any order in memory and with any steps."""
     order = draw(st.permutations(range(len(shape))))
     strides = [draw(steps) for _ in shape]
     lengths = [n * abs(step) for n, step in zip(shape, strides, strict=True)]
     memory = np.zeros([lengths[axis] for axis in order], dtype)
     array = memory.transpose(np.argsort(order)) if order else memory
-    # The ellipsis makes a view of a 0-d array too.
+    # With the ellipsis, a 0-d array gives a view too.
     array = array[(..., *(slice(None, None, step) for step in strides))]
     array[...] = draw(arrays(dtype, shape))
     return array
@@ -41,7 +41,7 @@ def view(draw, dtype, shape):
 
 @st.composite
 def operands(draw, count, dtype):
-    """Operands that broadcast, and an output for them or None."""
+    """Draw operands that broadcast, and an output for them or None."""
     shapes = draw(hnp.mutually_broadcastable_shapes(num_shapes=count, max_dims=5, max_side=5))
     arrays = [draw(view(dtype, shape)) for shape in shapes.input_shapes]
     if draw(st.booleans()):
@@ -63,7 +63,7 @@ def test_equals_the_calls_on_single_elements(expectation, data):
     assert np.shape(result) == broadcast[0].shape
     got = bits(np.asarray(result)).ravel().tolist()
     wanted = [int(bits(single)[0]) for single in expected]
-    # Of two NaN either may go on: see test_ufuncs.
+    # Where two NaN meet, either may be the result: see assert_same_bits in test_ufuncs.
     nans = np.sum([is_nan(array) for array in broadcast], axis=0).ravel() > 1
     assert [g for g, n in zip(got, nans, strict=True) if not n] == [
         w for w, n in zip(wanted, nans, strict=True) if not n

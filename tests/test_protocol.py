@@ -1,4 +1,4 @@
-"""The ufuncs behave as NumPy's own do: keywords, overlap, subclasses, errors, dask."""
+"""The ufuncs behave like those of NumPy: keywords, overlap, subclasses, errors, dask."""
 
 import array
 import copy
@@ -30,7 +30,7 @@ def ufunc(expectation):
 
 
 def case(expectation, dtype="float32", n=24):
-    """The ufunc, operands that can be written to, and the result of the plain call."""
+    """Return the ufunc, writeable operands, and the result of the plain call."""
     operands = [operand[:n].copy() for operand in samples(expectation, dtype)]
     compute = ufunc(expectation)
     return compute, operands, compute(*operands)
@@ -72,7 +72,7 @@ def test_out_in_every_form(expectation):
             lambda *a, out: compute(*a, out),
             lambda *a, out: compute(*a, out=out),
             lambda *a, out: compute(*a, out=(out,)),
-            # A keyword that is no interned string: it is equal, and not identical.
+            # A keyword that is not interned: it is equal to the name, but not identical.
             lambda *a, out: compute(*a, **{"".join(["o", "ut"]): out}),
         ):
             out = np.full(shape, 7, np.float32)
@@ -199,7 +199,7 @@ class Subclass(np.ndarray):
 
 
 class WithArray:
-    """No array, and knows how to become one."""
+    """Not an array, but it can be converted to one."""
 
     def __init__(self, values):
         self.values = values
@@ -209,7 +209,7 @@ class WithArray:
 
 
 class WithInterface:
-    """No array, and says where its memory is."""
+    """Not an array, but it tells where its memory is."""
 
     def __init__(self, values):
         self.values = values
@@ -217,7 +217,7 @@ class WithInterface:
 
 
 class Overriding:
-    """Takes every call over."""
+    """Overrides every call."""
 
     def __array_ufunc__(self, called, method, *inputs, **keywords):  # noqa: D105
         return called, method, inputs, keywords
@@ -524,7 +524,7 @@ def test_refused_python_values(expectation, value):
 
 
 def wrong_calls(compute, operands):
-    """Pairs of an error and the arguments that lead to it; `out` among them is filled with 7."""
+    """Make pairs of an error and the arguments that cause it. An `out` is filled with 7."""
     x = operands[0]
     frozen = np.full(24, 7, np.float32)
     frozen.flags.writeable = False

@@ -67,12 +67,12 @@ def assert_same_bits(result, expected, *operands):
 
 
 def matrix(values):
-    """Operands of the shape of a layout, in C order."""
+    """Repeat operands to the shape of a layout, in C order."""
     return [np.resize(value, SHAPE) for value in values]
 
 
 def special_grid(expectation, dtype):
-    """Every special value of an operand with every one of the others."""
+    """Combine every special value of an operand with all those of the others."""
     values = special_values(np.dtype(dtype))
     return [
         grid.ravel() for grid in np.meshgrid(*[values] * len(expectation.operands), indexing="ij")
@@ -80,7 +80,7 @@ def special_grid(expectation, dtype):
 
 
 def random_patterns(dtype, count, seed=1):
-    """Numbers of which every bit is random: NaN, infinite and subnormal ones too."""
+    """Make numbers with random bits, NaN, infinite and subnormal ones among them."""
     rng = np.random.default_rng(seed)
     kind = bit_type(dtype)
     return rng.integers(0, np.iinfo(kind).max, count, kind, endpoint=True).view(dtype)
@@ -121,12 +121,12 @@ def exact_results():
 @pytest.mark.parametrize("dtype", BY_NAME["relu"].dtypes)
 def test_relu_is_the_maximum_with_zero(ufuncs, dtype):
     (x,) = samples(BY_NAME["relu"], dtype)
-    # `+ 0` makes the +0 of a -0.0.
+    # `+ 0` turns -0.0 into +0.
     assert_same_bits(ufuncs["relu"](x), np.maximum(x, 0) + x.dtype.type(0), x)
 
 
 def all_of(dtype):
-    """All numbers of a type of 16 bits."""
+    """Make all numbers of a 16-bit type."""
     return np.arange(1 << 16, dtype=np.uint16).view(dtype)
 
 
@@ -162,9 +162,9 @@ def test_special_values(ufuncs, expectation, dtype):
     "expectation", [pytest.param(e, id=e.name) for e in EXPECTATIONS if e.range or e.monotone]
 )
 def test_range_and_order(ufuncs, expectation, dtype):
-    """Results lie in the range. If the function is monotone, they never fall, and attain it."""
+    """Results lie in the range. Those of a monotone function never fall, and reach its ends."""
     dtype = np.dtype(dtype)
-    # Runs of neighbours, where a step down would be one of the last bit.
+    # In runs of neighbours, a step down would be a single bit in the last place.
     small = np.geomspace(1e-9, 1, 200)
     anchors = np.concatenate(
         [np.linspace(-110, 40, 600), np.linspace(-750, -690, 100), small, -small]
@@ -243,7 +243,7 @@ def test_neither_length_nor_position_changes_the_bits(ufuncs, expectation, dtype
 @by_float
 @pytest.mark.parametrize("name", ["relu", "leaky_relu", "leaky_relu_backward"])
 def test_results_that_go_past_the_cache(ufuncs, name, dtype):
-    """From 32 MiB on; into an output at any place, in shares of whole lines and parts."""
+    """Results from 32 MiB on, stored at any address: in whole cache lines and parts of them."""
     *operands, last = (np.resize(operand, 65537) for operand in samples(BY_NAME[name], dtype))
     if name.startswith("leaky"):
         last = last[:1]  # one slope for all
@@ -276,7 +276,7 @@ def test_threads_do_not_change_large_matrices(ufuncs, name, dtype):
 
 
 def test_a_transposed_output_may_overlap(ufuncs):
-    """The tiles would read what they have written already; NumPy makes a copy."""
+    """NumPy makes a copy. Without it, tiles would read what others have written."""
     square = np.arange(-5000, 5000, dtype=np.float32).reshape(100, 100)
     expected = np.maximum(square.T, 0)
     ufuncs["relu"](square.T, out=square)
@@ -302,7 +302,7 @@ def test_threads_do_not_change_the_bits(ufuncs, expectation, dtype):
 
 
 def patterns(expectation, dtype):
-    """Operands from the whole range of bit patterns, and samples of the ordinary."""
+    """Make operands from the whole range of bit patterns, and ordinary ones."""
     if np.dtype(dtype).itemsize == 2:
         x = all_of(dtype)
     elif dtype == "float32":
@@ -348,7 +348,7 @@ def all_errors():
 @by_layout
 @by_float_case
 def test_no_call_warns(ufuncs, expectation, dtype, layout):
-    """Exact arrays take the fast call here, other layouts NumPy's."""
+    """Plain arrays take the fast call here. Other layouts take NumPy's."""
     for operands, out in layout(matrix(special_grid(expectation, dtype))):
         with all_errors():
             ufuncs[expectation.name](*operands, out=out)
@@ -368,7 +368,7 @@ def test_no_call_on_python_values_warns(ufuncs, expectation):
 @pytest.mark.parametrize("slope", [1e300, -1e300, 1e-300, 7e4, 1e-7, 1e-40, np.inf, np.nan])
 @pytest.mark.parametrize("name", ["leaky_relu", "leaky_relu_backward"])
 def test_no_slope_warns(ufuncs, name, slope, dtype):
-    """A Python number takes the type of the arrays, which may not be able to hold it."""
+    """A Python number is converted to the type of the arrays, where it may be out of range."""
     arrays = [np.array([-1, 0, 2, -3], dtype)] * (len(BY_NAME[name].operands) - 1)
     with np.errstate(all="ignore"):
         expected = ufuncs[name](*arrays, np.full(4, slope).astype(dtype))
@@ -379,7 +379,7 @@ def test_no_slope_warns(ufuncs, name, slope, dtype):
 
 
 def control_register():
-    """Returns a function that reads MXCSR, through the fegetenv of glibc."""
+    """Return a function that reads MXCSR with fegetenv of glibc, and libm."""
     libm = ctypes.CDLL(ctypes.util.find_library("m"))
     environment = ctypes.create_string_buffer(64)
 
@@ -410,7 +410,7 @@ def test_calls_leave_modes_and_flags_alone(ufuncs, expectation, dtype, raised):
     large = [np.resize(operand, 150_000) for operand in grid]
     calls = [(grid, out, {}), (large, np.empty_like(large[0]), {})]
     if "slope" in expectation.operands:
-        # Its conversion to the type of the arrays counts too.
+        # The conversion of a number to the type of the arrays must not set flags either.
         calls += [(grid[:-1], out, {"negative_slope": slope}) for slope in (0.01, 1e-42, 1e-320)]
         calls += [(grid[:-1], out, {})]
     for operands, target, keywords in calls:
@@ -441,13 +441,13 @@ THIRDS = [f"{sign}0x1.5555555555555p-{power}" for power in (2, 1) for sign in ("
 
 
 def test_denormals_and_rounding_are_as_ever(ufuncs):
-    """Flush-to-zero, denormals-are-zero and the rounding mode, seen in what they change."""
+    """Detect flush-to-zero, denormals-are-zero and the rounding mode by their effects."""
     x = np.linspace(-200, 200, 150_000, dtype=np.float32)
     tiny = np.array([5e-324, -5e-324])
     for expectation in EXPECTATIONS:
         ufuncs[expectation.name](*[x] * len(expectation.operands))
         assert (tiny + tiny == [1e-323, -1e-323]).all()
         assert (np.array([1e-308]) / 4 != 0).all()
-        # 1/3 lies above its double, -2/3 too: directed rounding would move one of them.
+        # 1/3 and -2/3 lie above the nearest doubles. Directed rounding would change one of them.
         thirds = np.array([1.0, -1.0, 2.0, -2.0]) / np.full(4, 3.0)
         assert [third.hex() for third in thirds.tolist()] == THIRDS

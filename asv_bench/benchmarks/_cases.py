@@ -57,7 +57,7 @@ SMALL, MEDIUM, CACHED, LARGE, HUGE = SIZES = [16, 1 << 10, 1 << 16, 1 << 20, 1 <
 LAYOUTS = ["contiguous", "in place", "stride 2", "transposed", "slope per column"]
 RESULTS = ["out=", "new"]
 
-# Drawn once; larger arrays repeat them.
+# How many values are drawn. Larger arrays repeat them.
 VALUES = CACHED
 # In place, sigmoid_backward leaves a quarter of the gradient per call. 2**-2000 is 0 in float64.
 SETTLE_CALLS = 1000
@@ -86,7 +86,7 @@ class Call:
         return self.function(*self.operands, out=self.out)
 
     def timer(self):
-        """Make a timer in which the call is written out: `__call__` would add 100 ns."""
+        """Make a timer with the call written out. `__call__` would add 100 ns."""
         names = {f"operand{i}": operand for i, operand in enumerate(self.operands)}
         text = ", ".join(names) + ("" if self.out is None else ", out=out")
         return Timer(f"call({text})", globals={"call": self.function, "out": self.out, **names})

@@ -1,4 +1,4 @@
-"""What fastact takes beside time: import, disk and memory."""
+"""What fastact takes besides time: import, disk space and memory."""
 
 import itertools
 import math
@@ -26,7 +26,7 @@ IMPORTS = 11 if RACE_SECONDS else 3
 
 
 class Import:
-    """A new process; the files have been read before."""
+    """In a new process. The files have been read before."""
 
     params = ["fastact", "fastact.layers"]
     param_names = ["module"]
@@ -34,7 +34,7 @@ class Import:
     timeout = 120
 
     def track_over_numpy(self, module):
-        # Processor time: a process is interrupted sooner or later after it has started.
+        # Processor time is used because a new process may be interrupted at any time.
         program = (
             "from time import process_time as now; a = now(); import numpy; b = now();"
             f"import {module}; print((now() - b) / (b - a))"
@@ -60,14 +60,14 @@ class Size:
     track_installed.unit = "KiB"
 
     def track_wheel(self):
-        # asv does not tell where the wheel is; deflated as in one, the files make its size.
+        # asv does not tell where the wheel is. Its size is that of the compressed files.
         return round_to_digits(sum(len(zlib.compress(data)) for data in self.contents()) / 2**10)
 
     track_wheel.pretty_name = "Size of the wheel"
     track_wheel.unit = "KiB"
 
     def contents(self):
-        """Read the files, but for those that pip and Python add."""
+        """Read the files, without those that pip and Python add."""
         paths = (p for p in files("fastact") if p.parts[0] == "fastact" and p.suffix != ".pyc")
         return [path.read_binary() for path in paths]
 
@@ -84,7 +84,7 @@ class Memory:
         make_call(ufunc, dtype, SMALL)  # raises, if there is none
 
     def track_extra(self, ufunc, dtype):
-        # At least 1, for asv divides by it.
+        # At least 1, because asv divides by it.
         return max(1, *(math.ceil(extra / 2**10) for extra in extra_bytes(ufunc, dtype)))
 
     track_extra.pretty_name = "Memory of a call beyond its result"
@@ -92,7 +92,7 @@ class Memory:
 
 
 def extra_bytes(ufunc, dtype):
-    """Measure it for all layouts and results that there are."""
+    """Measure this for every layout and kind of result."""
     found = []
     for layout, result in itertools.product(LAYOUTS, RESULTS):
         try:
@@ -109,7 +109,7 @@ def extra_bytes(ufunc, dtype):
 
 
 class Peak:
-    """All that a process takes, its arrays of 16 Mi float32 elements included."""
+    """All that a process takes, including its arrays of 16 Mi float32 elements."""
 
     params = (UFUNCS, RESULTS)
     param_names = ("ufunc", "result")

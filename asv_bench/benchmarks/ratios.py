@@ -46,10 +46,10 @@ class _Ratio:
 
 
 def over_memcpy(call, threads=1):
-    """Race a call against memcpy of the bytes that it reads and writes, in as many parts."""
+    """Race a call with memcpy of the bytes that it reads and writes, in as many parts."""
     array = call.operands[0]
     copy = make_memcpy(array)
-    # A copy moves two arrays: reads one and writes one.
+    # A copy reads one array and writes one.
     arrays = sum(operand.size == array.size for operand in call.operands) + 1
     if threads == 1:
         return round_to_digits(race(call.timer(), copy.timer()) / (arrays / 2))
@@ -61,13 +61,13 @@ def over_memcpy(call, threads=1):
 
 
 def over_memcpy_on_all_threads(ufunc, dtype):
-    """Race a large call against memcpy, both on all threads."""
+    """Race a large call with memcpy, both on all threads."""
     use_threads("all")
     return over_memcpy(make_call(ufunc, dtype, HUGE), processors())
 
 
 class SmallCall(_Ratio):
-    """A call on few elements, where the call is all there is, over numpy.negative's."""
+    """A call on few elements over that of numpy.negative: the call takes all of the time."""
 
     params = (UFUNCS, DTYPES, [SMALL, MEDIUM], RESULTS)
     param_names = ("ufunc", "dtype", "elements", "result")
@@ -84,7 +84,7 @@ class SmallCall(_Ratio):
 
 
 class InCache(_Ratio):
-    """65,536 elements, over memcpy of the bytes that the call reads and writes."""
+    """A call on 65,536 elements over memcpy of the bytes that it reads and writes."""
 
     params = (UFUNCS, DTYPES, LAYOUTS)
     param_names = ("ufunc", "dtype", "layout")
@@ -101,7 +101,7 @@ class InCache(_Ratio):
 
 
 class OutOfCache(_Ratio):
-    """16 Mi elements, over memcpy of the bytes that the call reads and writes.
+    """A call on 16 Mi elements over memcpy of the bytes that it reads and writes.
 
     On all threads, memcpy copies in as many parts. A new result is never the first one.
     """
@@ -151,7 +151,7 @@ class Sigmoid(_Ratio):
 
 
 class Own(_Ratio):
-    """A call over another call of fastact, 65,536 elements."""
+    """A call over another call of fastact, both on 65,536 elements."""
 
     params = (["float32", "float64"],)
     param_names = ("dtype",)
@@ -196,7 +196,7 @@ class InPlace(_Ratio):
 
 
 class Layers(_Ratio):
-    """A pass of a layer with its defaults, without `out=`, over numpy.negative's call."""
+    """A pass of a layer with its defaults, without `out=`, over a call of numpy.negative."""
 
     params = (LAYERS, [SMALL, CACHED])
     param_names = ("layer", "elements")
@@ -240,7 +240,7 @@ def import_first(names):
 
 
 class Epoch(_Ratio):
-    """Training of a small autoencoder for one epoch, over the same in plain NumPy."""
+    """One epoch of training of a small autoencoder over the same in plain NumPy."""
 
     def setup(self):
         trainers = import_first(TRAINERS)

@@ -1,7 +1,7 @@
 """Seconds of every call in the table, every layer, and imports.
 
-What a user waits for, on this machine, at this time. Too many for the history; and on a
-noisy machine, look at `ratios` instead.
+This is how long a user waits, on this machine and at this time. There are too many for the
+history. On a noisy machine, use `ratios` instead.
 """
 
 from ._cases import (
@@ -49,7 +49,7 @@ class Ufuncs(_Time):
 
 
 class Threads(_Time):
-    """float32, contiguous, with `out=`; in a process that is not forked."""
+    """float32, contiguous, with `out=`, in a process that is not forked."""
 
     params = (UFUNCS, [LARGE, HUGE], [1, 2, "all"])
     param_names = ("ufunc", "elements", "threads")

@@ -16,7 +16,7 @@ from fastact._core.operations import Operation
 Array = NDArray[Any]
 
 CACHED = 1 << 16
-# Drawn once; larger arrays repeat them.
+# How many values are drawn. Larger arrays repeat them.
 VALUES = 1 << 16
 
 
