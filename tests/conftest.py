@@ -15,15 +15,35 @@ from fastact._core import ufuncs as core
 # The same examples in every run: a result must not depend on luck. A slow machine is
 # no failure either.
 settings.register_profile("fastact", derandomize=True, deadline=None, max_examples=60)
-settings.load_profile("fastact")
+settings.register_profile("quick", settings.get_profile("fastact"), max_examples=10)
 
 make_ufuncs = cache(core.make_ufuncs)
 
 
-@pytest.fixture(scope="session", params=core.supported)
-def isa(request):
-    """Every instruction set of this machine."""
-    return request.param
+def pytest_addoption(parser):
+    parser.addoption(
+        "--quick",
+        action="store_true",
+        help="test one instruction set only, leave out the slow tests, and try fewer examples",
+    )
+
+
+def pytest_configure(config):
+    settings.load_profile("quick" if config.getoption("quick") else "fastact")
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("quick"):
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        items[:] = [item for item in items if item not in set(slow)]
+        config.hook.pytest_deselected(items=slow)
+
+
+def pytest_generate_tests(metafunc):
+    """Run a test that asks for an instruction set with every one of this machine."""
+    if "isa" in metafunc.fixturenames:
+        names = [core.isa] if metafunc.config.getoption("quick") else core.supported
+        metafunc.parametrize("isa", names, scope="session")
 
 
 @pytest.fixture(scope="session")

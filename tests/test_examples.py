@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("sklearn", reason="no scikit-learn, whose digits the examples use")
 
 FOLDER = Path(__file__).parent.parent / "examples"

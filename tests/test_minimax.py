@@ -8,6 +8,8 @@ import pytest
 
 import fastact
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def written():

@@ -9,6 +9,8 @@ from reference import EXPECTATIONS, FLOATS, bits, finfo, is_nan
 
 import fastact
 
+pytestmark = pytest.mark.slow
+
 dtypes = st.sampled_from([np.dtype(name) for name in FLOATS])
 steps = st.sampled_from([-3, -2, -1, 1, 2, 5])
 

@@ -14,6 +14,8 @@ from sklearn.neural_network._base import ACTIVATIONS, DERIVATIVES
 
 import fastact
 
+pytestmark = pytest.mark.slow
+
 TRAINED, HIDDEN, BATCH = 1200, 2, 200
 
 # relu and its derivative have scikit-learn's bits, and sigmoid is an ULP or two away. Adam,
