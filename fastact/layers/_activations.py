@@ -7,15 +7,8 @@ from typing import Any, Literal, SupportsFloat
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastact import (
-    leaky_relu,
-    leaky_relu_backward,
-    relu,
-    relu_backward,
-    sigmoid,
-    sigmoid_backward,
-    sigmoid_backward_from_output,
-)
+import fastact
+from fastact import leaky_relu, leaky_relu_backward
 from fastact._core.operands import with_shape
 from fastact._core.pools import Pool
 from fastact.layers._base import Layer, no_forward, wrong_gradient
@@ -133,8 +126,8 @@ class ReLU(Activation):
 
     __slots__ = ()
 
-    __call__ = staticmethod(relu)
-    _gradient = staticmethod(relu_backward)
+    __call__ = staticmethod(fastact.relu)
+    _gradient = staticmethod(fastact.relu_backward)
 
     def __init__(self) -> None:
         super().__init__(save="output")
@@ -236,7 +229,7 @@ class Sigmoid(Activation):
 
     __slots__ = ()
 
-    __call__ = staticmethod(sigmoid)
+    __call__ = staticmethod(fastact.sigmoid)
 
     def __init__(self, save: Literal["input", "output"] = "input") -> None:
         if not isinstance(save, str):
@@ -250,7 +243,11 @@ class Sigmoid(Activation):
 
     @property
     def _derivative(self) -> np.ufunc:
-        return sigmoid_backward if self._save == "input" else sigmoid_backward_from_output
+        return (
+            fastact.sigmoid_backward
+            if self._save == "input"
+            else fastact.sigmoid_backward_from_output
+        )
 
     def _ufuncs(self) -> tuple[np.ufunc, np.ufunc, float | None]:
-        return sigmoid, self._derivative, None
+        return fastact.sigmoid, self._derivative, None
