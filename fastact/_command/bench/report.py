@@ -28,10 +28,9 @@ def report(results: dict[str, Any]) -> str:
 Of every work, the case that is furthest from its target: time of fastact, time of the fastest
 other, ratio, target, and how many cases meet it. Times are medians per element (of 16: per
 call), all in turns in one process. memcpy: numpy.copyto, its time scaled to the bytes that
-the operation reads and writes; on all threads, in as many parts. At an activation with an
-exponential, peers with an error above {MAX_ULP} ULP for an input above {ULP_FROM:.0f} do not
-count. JAX cannot write into out. Errors as in `fastact bench`, over about {ERROR_INPUTS:,}
-inputs.""",
+the operation reads and writes; on all threads, in as many parts. JAX cannot write into out.
+At an activation with an exponential, peers with an error above {MAX_ULP} ULP for an input above
+{ULP_FROM:.0f} do not count. Errors as in `fastact bench`, over about {ERROR_INPUTS:,} inputs.""",
     ]
     return "\n".join(lines)
 

@@ -156,7 +156,7 @@ _ALL_TARGETS = (
     ),
     Target("16 Mi, out=", 1.10, _BOUND_BY_MEMORY, memcpy),
     Target(
-        "activation with an exponential, float32, 16 Mi, out=",
+        "exponential, float32, 16 Mi, out=",
         1.30,
         cases([o for o in COSTLY if o.forward], sizes=[LARGE]),
         memcpy,

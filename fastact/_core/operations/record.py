@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from inspect import Parameter, Signature
 from textwrap import fill
 from typing import Any, Literal, NamedTuple
@@ -25,7 +26,7 @@ class Bounds(NamedTuple):
     wide: float
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Operation:
     """A public ufunc.
 
@@ -125,7 +126,7 @@ class Operation:
         """Whether float32 and float64 results are the numbers nearest to the exact ones."""
         return self.bounds.wide <= 0.5
 
-    @property
+    @cached_property
     def signature(self) -> Signature:
         """The call: operands by position, and the last one also by name if it has a default."""
         kinds = Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY
@@ -137,7 +138,7 @@ class Operation:
             parameters.append(Parameter(name, kinds[2], default=default))
         return Signature(parameters)
 
-    @property
+    @cached_property
     def doc(self) -> str:
         """The docstring in numpydoc form, without the signature."""
         parameters = "\n".join(
@@ -149,7 +150,7 @@ class Operation:
             parameters=parameters,
             returns=_indented(self.returns),
             see=self.see,
-            notes=f"{fill(self.notes, _WIDTH)}\n\n{fill(_NOTES, _WIDTH)}",
+            notes=fill(self.notes, _WIDTH),
         )
 
     def _default_text(self, name: str) -> str:
@@ -199,14 +200,12 @@ See Also
 Notes
 -----
 {notes}
-"""
 
-_NOTES = (
-    "The function never sets a floating-point warning. The casts that NumPy makes can set one: "
-    "those for `dtype`, for `out`, and of Python numbers among the operands. The bits of each "
-    "element of the result depend on the values of its operands alone: not on its position, the "
-    "strides, the number of threads or the instruction set."
-)
+The function never sets a floating-point warning. The casts that NumPy makes can set one: those
+for `dtype`, for `out`, and of Python numbers among the operands. The bits of each element of
+the result depend on the values of its operands alone: not on its position, the strides, the
+number of threads or the instruction set.
+"""
 
 
 def _indented(text: str) -> str:
