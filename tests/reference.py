@@ -331,12 +331,14 @@ def _any(dtype, rng, n):
 
 
 def _outputs(lowest, highest, dtype, rng, n):
-    """Draw outputs of an activation, in [lowest, highest]. Many are near 0 or the highest."""
+    """Draw outputs of an activation, in [lowest, highest]. Many are near 0 or either end."""
     values = _any(dtype, rng, n)
     values = np.abs(values) if lowest == 0 else values
     near = 1 - np.ldexp(rng.uniform(0, 1, n), -rng.integers(0, finfo(dtype).nmant + 2, n))
     even = rng.uniform(lowest, highest, n)
     values = np.concatenate([values, even.astype(dtype), (highest * near).astype(dtype)])
+    if lowest != 0:
+        values = np.concatenate([values, (lowest * near).astype(dtype)])
     return values[(values >= lowest) & (values <= highest)]
 
 

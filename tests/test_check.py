@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -213,6 +214,19 @@ def test_is_monotone_from_block_to_block(monkeypatch):
     assert complete
     assert tally.faults["not monotone"].values == {"x": 1}
     assert tally.inputs == 4
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_range_is_rounded_to_the_dtype(dtype):
+    dtype = _reference_dtype(dtype)
+    lowest = -0.2784645427610738  # which bfloat16 rounds down
+    operation = replace(operations.BY_NAME["relu"], range=(lowest, np.inf))
+    one = inputs.Inputs(1, lambda start, stop: np.zeros(1, dtype)[start:stop])
+    case = cases.Case(operation, dtype, False, one, {}, bound=9e9)
+    for result, faults in (lowest, []), (-0.5, ["outside [-0.278465, inf]"]):
+        case.computes["a"] = lambda values, result=result: np.array([result]).astype(dtype)
+        (tally,), _ = measure.run_case(case, 1, lambda done: None)
+        assert [name for name in tally.faults if name.startswith("outside")] == faults
 
 
 @pytest.mark.skipif(len(core.supported) == 1, reason="one instruction set only")

@@ -84,7 +84,7 @@ def test_range_and_order(expectation, x):
     x = np.sort(np.concatenate([x, np.nextafter(x, x.dtype.type(0))]))
     y = getattr(fastact, expectation.name)(x)
     if expectation.range:
-        lowest, highest = expectation.range
+        lowest, highest = np.array(expectation.range).astype(x.dtype)
         assert (y >= lowest).all()
         assert (y <= highest).all()
     if expectation.monotone:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastact._command.check.cases import Array, Case, Compute, Values
+from fastact._command.errors import rounded
 from fastact._command.exact import Exact, ExactInMpmath, exact_results
 
 
@@ -157,9 +158,10 @@ def _check_range(tally: Tally, case: Case, values: Values, result: Array, start:
     """Check that results lie in the range of the operation."""
     if case.operation.range is None:
         return
-    lowest, highest = case.operation.range
+    lowest, highest = rounded(np.array(case.operation.range), case.dtype)
     outside = (result < lowest) | (result > highest)
-    _add_fault(tally, f"outside [{lowest:g}, {highest:g}]", outside, values, start)
+    name = "outside [{:g}, {:g}]".format(*case.operation.range)
+    _add_fault(tally, name, outside, values, start)
 
 
 def _check_order(
