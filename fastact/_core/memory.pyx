@@ -12,6 +12,10 @@ its pages when memory is short.
 An array carries the handler that allocated it, so it may live anywhere and as long as it
 wants. A handler that the user has set goes before ours. NumPy calls handlers under the GIL,
 which guards the table of blocks.
+
+Setting a handler may run the collector, up to Python 3.11, and that anybody's code: not
+while ours is set. Should arrays of others get our handler all the same, then that is none
+the worse: each function takes any size, and a block is found by the size it really has.
 """
 
 import os
@@ -19,7 +23,7 @@ import os
 cimport numpy as cnp
 from cpython.object cimport PyObject
 from cpython.pycapsule cimport PyCapsule_New
-from libc.stdlib cimport calloc, free, realloc
+from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport strcpy
 
 cnp.import_array()
@@ -53,7 +57,18 @@ cdef extern from *:
     #define fastact_take(size) malloc(size)
     #define fastact_offer(address, size) ((void) (address), (void) (size))
     #endif
+
+    /* From Python 3.12 on, the collector runs between instructions of Python only. */
+    #if PY_VERSION_HEX < 0x030C0000
+    #define fastact_pause_collector() PyGC_Disable()
+    #define fastact_resume_collector() PyGC_Enable()
+    #else
+    #define fastact_pause_collector() 0
+    #define fastact_resume_collector() 0
+    #endif
     """
+    bint pause_collector "fastact_pause_collector"()
+    bint resume_collector "fastact_resume_collector"()
     void *take "fastact_take"(size_t size)
     void offer "fastact_offer"(void *address, size_t size)
 
@@ -90,6 +105,12 @@ cdef size_t limit = 0
 
 
 cdef size_t rounded(size_t size) noexcept:
+    """Bytes of the block for an array of `size` bytes; 0, which none has, where it is too large.
+
+    A small one is not kept, and not rounded.
+    """
+    if size < LARGE:
+        return size if size else 1
     return (size + UNIT - 1) & ~(<size_t> UNIT - 1)
 
 
@@ -113,7 +134,11 @@ cdef void drop(size_t wanted) noexcept:
 cdef void *block_malloc(void *ctx, size_t size) noexcept:
     cdef int i = count - 1
     cdef void *address
+    if size < LARGE:
+        return malloc(size)
     size = rounded(size)
+    if size == 0:
+        return NULL
     while i >= 0:
         if blocks[i].size == size:
             address = blocks[i].address
@@ -144,11 +169,16 @@ cdef void block_free(void *ctx, void *address, size_t size) noexcept:
 
 
 cdef void *block_calloc(void *ctx, size_t number, size_t size) noexcept:
-    return calloc(number, size)
+    # Not from a kept block: fresh pages of the system are zero already.
+    if size and number > <size_t> -1 // size:
+        return NULL
+    size = rounded(number * size)
+    return calloc(1, size) if size else NULL
 
 
 cdef void *block_realloc(void *ctx, void *address, size_t size) noexcept:
-    return realloc(address, rounded(size))
+    size = rounded(size)
+    return realloc(address, size) if size else NULL
 
 
 cdef PyDataMem_Handler handler
@@ -167,11 +197,16 @@ cdef object large_empty(int ndim, cnp.npy_intp *dims, int type_number, int fortr
     current = PyDataMem_GetHandler()
     if limit == 0 or <PyObject *> current != PyDataMem_DefaultHandler:
         return PyArray_EMPTY(ndim, dims, type_number, fortran)
-    previous = PyDataMem_SetHandler(capsule)
+    cdef bint collecting = pause_collector()
     try:
-        return PyArray_EMPTY(ndim, dims, type_number, fortran)
+        previous = PyDataMem_SetHandler(capsule)
+        try:
+            return PyArray_EMPTY(ndim, dims, type_number, fortran)
+        finally:
+            PyDataMem_SetHandler(previous)
     finally:
-        PyDataMem_SetHandler(previous)
+        if collecting:
+            resume_collector()
 
 
 def release_buffers():
