@@ -111,7 +111,8 @@ cdef class Dense:
     Parameters
     ----------
     weight, bias : ndarray
-        Contiguous, both float32 or both float64, of shapes (m, n) and (m,).
+        Contiguous, both float32 or both float64, of shapes (m, n) and (m,); anything else is
+        refused by a TypeError or ValueError.
     activation : layers.Activation, optional
         f, where it is to be called.
     function, gradient : numpy.ufunc, optional
@@ -124,11 +125,12 @@ cdef class Dense:
         The kernel table to use.
     """
 
-    cdef readonly object weight, bias, weight_gradient, bias_gradient
+    cdef readonly cnp.ndarray weight, bias, weight_gradient, bias_gradient
     cdef readonly Pool pool
     # Of the last forward: the input, as a matrix; the shapes; what the backward pass of f wants.
     cdef readonly object x, kept, shape, x_shape
-    cdef object transposed, activation
+    cdef cnp.ndarray transposed
+    cdef object activation
     cdef const Kernel *function
     cdef const Kernel *derivative
     cdef rows_t add_to_rows
@@ -142,14 +144,15 @@ cdef class Dense:
         self, weight, bias, activation=None, function=None, gradient=None, operand=None,
         bint keeps_input=False, table=None
     ):
+        cdef int type_number = check_parameters(weight, bias)
         table = ufuncs.kernel_table(ufuncs.isa) if table is None else table
-        kind = {"float32": "f32", "float64": "f64"}[weight.dtype.name]
+        kind = "f32" if type_number == cnp.NPY_FLOAT else "f64"
         self.weight, self.bias = weight, bias
         self.transposed = weight.T
         self.weight_gradient = np.zeros(weight.shape, weight.dtype)
         self.bias_gradient = np.zeros(bias.shape, bias.dtype)
         self.pool = Pool()
-        self.type_number, self.item = weight.dtype.num, weight.itemsize
+        self.type_number, self.item = type_number, weight.itemsize
         self.columns, self.inputs = weight.shape
         self.add_to_rows = <rows_t> loop_of(table, f"add_to_rows_{kind}")
         self.sum_rows = <rows_t> loop_of(table, f"sum_rows_{kind}")
@@ -186,14 +189,59 @@ cdef class Dense:
         """Drops what `forward` has kept."""
         self.x = self.kept = self.shape = self.x_shape = None
 
+    cdef int check(self) except -1:
+        """Raises where the parameters are no longer what they were.
+
+        NumPy lets everybody who has an array change its shape, dtype and memory in place.
+        """
+        if self.weight is None:
+            raise ValueError("a Dense that was never initialised")
+        if (not lies(self.weight, self.type_number, 2, self.columns, self.inputs)
+                or not lies(self.bias, self.type_number, 1, self.columns, self.columns)):
+            raise self.changed("weight and bias", (self.weight, self.bias))
+        if cnp.PyArray_BYTES(self.weight) != cnp.PyArray_BYTES(self.transposed):
+            self.transposed = self.weight.T          # it was resized, and is what it was again
+        return 0
+
+    cdef int check_backward(self, cnp.ndarray grad, cnp.ndarray x, cnp.ndarray kept) except -1:
+        """Raises where an array that `backward` reads or writes is not what it was."""
+        cdef Py_ssize_t n = cnp.PyArray_SIZE(grad)
+        self.check()
+        if x is None:
+            raise ValueError("backward() before forward()")
+        if not flat(grad, self.type_number, n) or n % self.columns:
+            raise ValueError(f"a gradient of shape {(<object> grad).shape}, wanted {self.shape}")
+        if cnp.PyArray_TYPE(x) != self.type_number or cnp.PyArray_NDIM(x) != 2 or (
+                cnp.PyArray_DIM(x, 0) != n // self.columns or cnp.PyArray_DIM(x, 1) != self.inputs):
+            raise self.changed("what forward() has kept", (x,))
+        if kept is not None and not flat(kept, self.type_number, n):
+            raise self.changed("what forward() has kept", (kept,))
+        if (not lies(self.weight_gradient, self.type_number, 2, self.columns, self.inputs)
+                or not lies(self.bias_gradient, self.type_number, 1, self.columns, self.columns)):
+            raise self.changed(
+                "the gradients of weight and bias", (self.weight_gradient, self.bias_gradient))
+        if not cnp.PyArray_ISWRITEABLE(self.weight_gradient):
+            raise ValueError("the gradient of the weight is read-only")
+        if not cnp.PyArray_ISWRITEABLE(self.bias_gradient):
+            raise ValueError("the gradient of the bias is read-only")
+        return 0
+
+    cdef object changed(self, what, tuple arrays):
+        found = ", ".join(f"{array.dtype} of shape {array.shape}" for array in arrays)
+        return ValueError(
+            f"{what}: changed in place, which leaves {found}, in a layer from {self.inputs} to "
+            f"{self.columns} features; write into the array, or make another layer")
+
     def __call__(self, x):
         """f of x; nothing is kept."""
+        self.check()
         y = self.empty(x, self.columns, None)
         return self.compute(matrix(x, self.inputs), y, y)
 
     def forward(self, x):
         """f of x, which `takes` x; what `backward` needs is kept."""
         cdef bint linear = self.function == NULL and self.activation is None
+        self.check()
         x_matrix = matrix(x, self.inputs)
         z = self.empty(x, self.columns, self.pool)
         y = self.empty(x, self.columns, self.pool) if self.keeps_input else z
@@ -207,17 +255,19 @@ cdef class Dense:
 
         `grad` is an array of our type, contiguous, and of the shape of the output.
         """
-        cdef cnp.ndarray bias_gradient = self.bias_gradient
+        cdef cnp.ndarray x = self.x, kept = self.kept
+        self.check_backward(grad, x, kept)           # before anything is written
         dz = grad
         if self.function != NULL:
             dz = self.pool.take(cnp.PyArray_NDIM(grad), cnp.PyArray_DIMS(grad), self.type_number)
         elif self.activation is not None:
             dz = self.pool.take(cnp.PyArray_NDIM(grad), cnp.PyArray_DIMS(grad), self.type_number)
-            put(self.activation._gradient(grad, self.kept, dz), dz)
-        cnp.PyArray_FILLWBYTE(bias_gradient, 0)
-        self.run_pass(self.derivative, self.sum_rows, True, grad, self.kept, dz, bias_gradient)
+            put(self.activation._gradient(grad, kept, dz), dz)
+            self.check_backward(dz, x, kept)         # that was anybody's code
+        cnp.PyArray_FILLWBYTE(self.bias_gradient, 0)
+        self.run_pass(self.derivative, self.sum_rows, True, grad, kept, dz, self.bias_gradient)
         dz_matrix = matrix(dz, self.columns)
-        product(dz_matrix.T, self.x, self.weight_gradient)
+        product(dz_matrix.T, x, self.weight_gradient)
         if not input_gradient:
             return None
         x_gradient = self.pool.empty(self.x_shape, self.weight.dtype)
@@ -228,6 +278,8 @@ cdef class Dense:
         """An array for a result, of the shape of x but for the last axis; without a pool, a new one."""
         cdef cnp.npy_intp[MAX_DIMS] dims
         cdef int i, ndim = cnp.PyArray_NDIM(x)
+        if ndim == 0:
+            raise ValueError("an input without dimensions")
         for i in range(ndim - 1):
             dims[i] = cnp.PyArray_DIM(x, i)
         dims[ndim - 1] = columns
@@ -268,6 +320,37 @@ cdef class Dense:
             with nogil:
                 run_shares(&this)
         return 0
+
+
+cdef int check_parameters(weight, bias) except -1:
+    """Raises where a dense layer cannot have these; returns the number of their type."""
+    for name, array, ndim in (("weight", weight, 2), ("bias", bias, 1)):
+        if type(array) is not np.ndarray:
+            raise TypeError(f"{name} is to be an ndarray, not {type(array).__name__}")
+        if array.dtype.num not in (cnp.NPY_FLOAT, cnp.NPY_DOUBLE):
+            raise TypeError(f"{name} is to be of float32 or float64, not {array.dtype}")
+        if array.ndim != ndim or 0 in array.shape:
+            raise ValueError(f"{name} has shape {array.shape}, wanted {ndim} axes, none of length 0")
+        if not cnp.PyArray_ISCARRAY_RO(array):
+            raise ValueError(f"{name} is to be contiguous, aligned and in the byte order of the machine")
+    if weight.dtype != bias.dtype:
+        raise TypeError(f"weight has dtype {weight.dtype}, bias {bias.dtype}; wanted one dtype")
+    if bias.shape != weight.shape[:1]:
+        raise ValueError(f"bias has shape {bias.shape}, weight {weight.shape}; wanted {weight.shape[:1]}")
+    return weight.dtype.num
+
+
+cdef bint lies(cnp.ndarray array, int type_number, int ndim, Py_ssize_t first, Py_ssize_t last) noexcept:
+    """Whether an array is contiguous, of a type, and has one or two dimensions of these lengths."""
+    return (cnp.PyArray_TYPE(array) == type_number and cnp.PyArray_ISCARRAY_RO(array)
+            and cnp.PyArray_NDIM(array) == ndim
+            and cnp.PyArray_DIM(array, 0) == first and cnp.PyArray_DIM(array, ndim - 1) == last)
+
+
+cdef bint flat(cnp.ndarray array, int type_number, Py_ssize_t n) noexcept:
+    """Whether an array is contiguous, of a type, and has n elements."""
+    return (cnp.PyArray_TYPE(array) == type_number and cnp.PyArray_ISCARRAY_RO(array)
+            and cnp.PyArray_SIZE(array) == n)
 
 
 cdef object matrix(cnp.ndarray array, Py_ssize_t columns):

@@ -52,7 +52,10 @@ cdef class Pool:
     def empty(self, shape, dtype):
         """An array of unknown content, as of `numpy.empty`."""
         cdef cnp.npy_intp[MAX_DIMS] dims
-        cdef int i, ndim = <int> len(shape)
+        cdef int i, ndim
+        if len(shape) > MAX_DIMS:
+            raise ValueError(f"{len(shape)} dimensions, wanted at most {MAX_DIMS}")
+        ndim = <int> len(shape)
         for i in range(ndim):
             dims[i] = shape[i]
         return self.take(ndim, dims, (<cnp.dtype?> dtype).num)

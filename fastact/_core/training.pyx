@@ -125,6 +125,13 @@ cdef class Descent:
             if not cnp.PyArray_ISWRITEABLE(array):
                 raise ValueError(f"a parameter of shape {(<object> array).shape} is read-only")
         for i in range(len(self.parameters)):
+            if (not alike(self.parameters[i], self.gradients[i]) or self.velocities is not None
+                    and not alike(self.parameters[i], self.velocities[i])):
+                raise ValueError(
+                    f"a parameter and its gradient were changed in place: {self.parameters[i].dtype} of "
+                    f"shape {self.parameters[i].shape}, {self.gradients[i].dtype} of shape "
+                    f"{self.gradients[i].shape}")
+        for i in range(len(self.parameters)):
             array = self.parameters[i]
             n = cnp.PyArray_SIZE(array)
             this.item = cnp.PyArray_ITEMSIZE(array)

@@ -3,7 +3,7 @@
 import copyreg
 import operator
 from math import sqrt
-from typing import Any, SupportsIndex
+from typing import Any, Self, SupportsIndex
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -12,6 +12,17 @@ from fastact._core.dense import Dense
 from fastact._core.operands import check_out, delivered, real_array
 from fastact.layers._activations import Activation
 from fastact.layers._base import Layer, no_forward, wrong_gradient
+
+
+class _Nothing:
+    """What a layer has for a `Dense` before it is initialised."""
+
+    # Not a __getattr__ of the layer: each access to its attributes would take longer.
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError("this Linear was made without __init__ and has no parameters yet")
+
+    def __call__(self, x: Any) -> Any:
+        return self.weight
 
 
 class Linear(Layer):
@@ -68,6 +79,16 @@ class Linear(Layer):
 
     __slots__ = ("_activation", "_dense")
 
+    _activation: Activation | None
+    _dense: Any
+
+    def __new__(cls, *args: Any, **settings: Any) -> Self:
+        """Make a layer that says what it lacks, until `__init__` or `__setstate__` sees to it."""
+        self = super().__new__(cls)
+        self._activation = None
+        self._dense = _Nothing()
+        return self
+
     def __init__(
         self,
         in_features: SupportsIndex,
@@ -80,9 +101,7 @@ class Linear(Layer):
         inputs = _positive("in_features", in_features)
         outputs = _positive("out_features", out_features)
         if activation is not None and not isinstance(activation, Activation):
-            raise TypeError(
-                f"activation is to be a layer such as ReLU(), or None, not {activation!r}"
-            )
+            raise _wrong_activation(activation)
         if np.dtype(dtype) not in (np.float32, np.float64):
             raise TypeError(f"dtype is to be float32 or float64, not {np.dtype(dtype)}")
         rng = np.random.default_rng(seed)
@@ -97,15 +116,15 @@ class Linear(Layer):
     def _make(
         self, activation: Activation | None, weight: NDArray[Any], bias: NDArray[Any]
     ) -> None:
-        self._activation = activation
         if activation is None:
-            self._dense = Dense(weight, bias)
+            dense = Dense(weight, bias)
         else:
             function, gradient, operand = activation._ufuncs() or (None, None, None)
             keeps_input = activation.save == "input"
-            self._dense = Dense(
+            dense = Dense(
                 weight, bias, activation, function, gradient, operand, keeps_input=keeps_input
             )
+        self._activation, self._dense = activation, dense
 
     @property
     def in_features(self) -> int:
@@ -224,9 +243,34 @@ class Linear(Layer):
         return copyreg.__newobj__, (type(self),), state  # type: ignore[attr-defined]
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        """Take over settings and parameters; `copy.copy` hands over those of another layer."""
+        """Take over settings and parameters; `copy.copy` hands over those of another layer.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If they are not those of a layer. It is left as it was then.
+        """
+        if not isinstance(state, tuple) or len(state) != 3:
+            raise TypeError(
+                "the state of a Linear is to be (activation, weight, bias), "
+                f"not {type(state).__name__}: {state!r}"
+            )
         activation, weight, bias = state
-        self._make(activation, weight.copy(), bias.copy())
+        if activation is not None and not isinstance(activation, Activation):
+            raise _wrong_activation(activation)
+        self._make(activation, _copied(weight), _copied(bias))
+
+
+def _copied(parameter: Any) -> Any:
+    """Copy an array as `Dense` wants it, which judges anything else."""
+    if type(parameter) is not np.ndarray:
+        return parameter
+    # In the byte order of the machine: the pickle may be from another one.
+    return np.array(parameter, parameter.dtype.newbyteorder("="), order="C")
+
+
+def _wrong_activation(activation: Any) -> TypeError:
+    return TypeError(f"activation is to be a layer such as ReLU(), or None, not {activation!r}")
 
 
 def _positive(name: str, value: Any) -> int:
