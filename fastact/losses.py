@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastact import sigmoid
-from fastact._core.operands import float_dtype, real_array, wide
+from fastact._core.operands import float_dtype, real_array, refuse_masked, wide
 from fastact._core.pools import Pool, alike
 from fastact._core.training import SquaredError
 
@@ -55,7 +55,7 @@ class Loss:
         Raises
         ------
         TypeError
-            If a dtype is complex, object or string.
+            If a dtype is complex, object or string, or an array is masked.
         ValueError
             If the shapes differ.
         """
@@ -96,6 +96,8 @@ class Loss:
         """Compute loss, what to keep, and the dtype of the gradient."""
         if alike(prediction, target):
             return *self._value(prediction, target), prediction.dtype
+        for operand in (prediction, target):
+            refuse_masked(self, operand)
         prediction = np.asarray(prediction)
         dtype = float_dtype(self, prediction)
         prediction = real_array(self, prediction, wide(dtype))

@@ -18,12 +18,22 @@ def real_array(who: object, operand: ArrayLike, dtype: np.dtype[Any]) -> NDArray
     Raises
     ------
     TypeError
-        If it is complex, object, string or structured.
+        If it is complex, object, string, structured or masked.
     """
+    refuse_masked(who, operand)
     array = np.asarray(operand)
     if not np.can_cast(array.dtype, dtype, "same_kind"):
         raise TypeError(f"{who!r}: an operand has dtype {array.dtype}, wanted {dtype}")
     return np.require(array, dtype, ["C", "ALIGNED"])
+
+
+def refuse_masked(who: object, operand: Any) -> None:
+    """Raise a TypeError for a masked array, of which only the data would be seen."""
+    if isinstance(operand, np.ma.MaskedArray):
+        raise TypeError(
+            f"{who!r} takes no masked array: masked elements would count as any other; "
+            "give it an array without a mask, such as x.filled(0)"
+        )
 
 
 def float_dtype(who: object, x: Any) -> np.dtype[Any]:
@@ -69,7 +79,7 @@ def compute_wide(
         if out.dtype == wide(dtype) and not any(
             np.may_share_memory(out, operand) for operand in operands[1:]
         ):
-            direct = out
+            direct = np.asarray(out)  # of a matrix, which is two-dimensional always
     with np.errstate(all="ignore"):
         y = function(*(operand.astype(wide(dtype), copy=False) for operand in operands), direct)
         return y.astype(dtype, copy=False) if out is None else delivered(y, out)
@@ -79,6 +89,8 @@ def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
     """Raise what a ufunc would, were it given this `out` for a result."""
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out is to be an ndarray, not {type(out).__name__}")
+    if isinstance(out, np.ma.MaskedArray):
+        raise TypeError("out is to be an array without a mask, not a MaskedArray")
     if out.shape != shape:
         raise ValueError(f"out has shape {out.shape}, the result {shape}")
     if not out.flags.writeable:

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastact._core.operands import refuse_masked
+
 
 class Layer:
     """What all layers have in common; not a layer itself.
@@ -128,7 +130,8 @@ class Layer:
         Raises
         ------
         TypeError
-            If `state` is not a mapping, or a value is neither floating-point nor integer.
+            If `state` is not a mapping, or a value is masked, or neither floating-point nor
+            integer.
         ValueError
             If names are missing or unexpected, a shape is wrong, or a parameter is read-only.
             Nothing is changed then.
@@ -145,6 +148,7 @@ class Layer:
         # All values are converted before the first is written.
         values = {}
         for name, parameter in parameters.items():
+            refuse_masked(name, state[name])
             value = np.asarray(state[name])
             if value.dtype.kind not in "fiu":
                 raise TypeError(f"{name}: values of dtype {value.dtype}, wanted {parameter.dtype}")

@@ -188,7 +188,7 @@ class Linear(Layer):
         Raises
         ------
         TypeError
-            If `x` is complex, object or string, or `out` no array of floats.
+            If `x` is complex, object, string or masked, or `out` no array of floats.
         ValueError
             If the shape of `x` or `out` is wrong.
         """

@@ -7,7 +7,7 @@ from typing import Any, SupportsIndex
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastact._core.operands import compute_wide, float_dtype
+from fastact._core.operands import compute_wide, float_dtype, refuse_masked
 from fastact.layers._activations import Activation
 
 # NumPy's stubs know no axis.
@@ -52,14 +52,24 @@ class Softmax(Activation):
         return self._axis
 
     def __call__(self, x: ArrayLike, /, out: NDArray[Any] | None = None) -> Any:
-        x = np.asanyarray(x)
-        dtype = float_dtype(self, x)
-        return compute_wide(self._values, (x,), dtype, out)
+        array = self._array(x)
+        if not -array.ndim <= self._axis < array.ndim:
+            if not array.ndim:
+                raise ValueError(
+                    f"{self!r}: the input has shape (), and no axis {self._axis} to sum along"
+                )
+            raise np.exceptions.AxisError(self._axis, array.ndim, repr(self))
+        return compute_wide(self._values, (array,), float_dtype(self, array), out)
 
     def _gradient(self, grad: Any, kept: Any, out: NDArray[Any] | None, /) -> Any:
-        grad = np.asanyarray(grad)
+        grad = self._array(grad)
         dtype = np.result_type(float_dtype(self, grad), kept)
         return compute_wide(self._derivative, (grad, kept), dtype, out)
+
+    def _array(self, operand: Any) -> Any:
+        """Convert an operand; a matrix, too, which keeps no sums as columns."""
+        refuse_masked(self, operand)
+        return np.asarray(operand) if isinstance(operand, np.matrix) else np.asanyarray(operand)
 
     def _values(self, x: Any, out: NDArray[Any] | None) -> Any:
         y = np.subtract(x, x.max(self._axis, keepdims=True, initial=-inf), out=out)
