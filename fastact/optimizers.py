@@ -17,10 +17,11 @@
 (array([[ 1., -2.,  3.]]), array([4.]))
 """
 
-from math import isfinite
+from math import inf, isfinite
 from numbers import Real
 from typing import Any, SupportsFloat
 
+from fastact._core.operands import shown
 from fastact._core.training import Descent
 from fastact.layers import Layer
 
@@ -95,7 +96,10 @@ def _number(name: str, value: Any) -> float:
     # A bool is a Real to Python.
     if not isinstance(value, Real) or isinstance(value, bool):
         raise TypeError(f"{name} is to be a real number, not {type(value).__name__}: {value!r}")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # from an int
+        number = inf
     if not (isfinite(number) and number >= 0):
-        raise ValueError(f"{name} is to be finite and 0 or more, not {value!r}")
+        raise ValueError(f"{name} is to be finite and 0 or more, not {shown(value)}")
     return number

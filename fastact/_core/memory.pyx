@@ -18,7 +18,9 @@ while ours is set. Should arrays of others get our handler all the same, then th
 the worse: each function takes any size, and a block is found by the size it really has.
 """
 
+import operator
 import os
+import sys
 
 cimport numpy as cnp
 from cpython.object cimport PyObject
@@ -242,14 +244,17 @@ def set_buffer_limit(n):
 
     Raises
     ------
+    TypeError
+        If `n` is not an integer.
     ValueError
         If `n` is negative.
     """
     global limit
-    if n < 0:
+    wanted = operator.index(n)
+    if wanted < 0:
         raise ValueError(f"limit in bytes: {n} given, wanted 0 or more")
     previous = limit
-    limit = n
+    limit = min(wanted, sys.maxsize)
     drop(limit)
     return previous
 
@@ -258,6 +263,8 @@ def _default_limit():
     asked = os.environ.get("FASTACT_BUFFER_LIMIT", "")
     if asked and not asked.isdecimal():
         raise ImportError(f"FASTACT_BUFFER_LIMIT={asked!r}: wanted a number of bytes")
+    if len(asked) > 18:                              # sys.maxsize has 19; int() refuses thousands
+        return sys.maxsize
     return int(asked) if asked else 1 << 28
 
 

@@ -27,6 +27,14 @@ def real_array(who: object, operand: ArrayLike, dtype: np.dtype[Any]) -> NDArray
     return np.require(array, dtype, ["C", "ALIGNED"])
 
 
+def shown(value: Any) -> str:
+    """Show a value in an error; Python refuses to show an int of more than 4,300 digits."""
+    try:
+        return repr(value)
+    except ValueError:
+        return f"a very large {type(value).__name__}"
+
+
 def refuse_masked(who: object, operand: Any) -> None:
     """Raise a TypeError for a masked array, of which only the data would be seen."""
     if isinstance(operand, np.ma.MaskedArray):

@@ -365,11 +365,18 @@ cdef fill_default(object self, Operation *op, list operands, dict keywords):
     if 1e-4 < abs(operands[op.nin - 1]) < 1e4 and all(operand.dtype.kind == "f" for operand in others):
         return
     if all(operand.dtype.num == bfloat16_type for operand in others):
-        operands[op.nin - 1] = others[0].dtype.type(operands[op.nin - 1])
+        operands[op.nin - 1] = rounded_to_bfloat16(op, operands[op.nin - 1], others[0].dtype)
     elif all(operand.dtype.kind in "biuf" for operand in others):
         dtype = np.exp.resolve_dtypes((np.result_type(*others), None))[1]
         with np.errstate(all="ignore"):
             operands[op.nin - 1] = dtype.type(operands[op.nin - 1])
+
+
+cdef object rounded_to_bfloat16(Operation *op, object number, object dtype):
+    """A Python number as the fast call takes it: bfloat16 itself rounds twice, and takes no large int."""
+    cdef cnp.ndarray rounded = np.empty((), dtype)
+    store_number(&op.bfloat16, float(number), cnp.PyArray_DATA(rounded))
+    return rounded[()]
 
 
 cdef refuse_dtypes(object self, list operands, object error):
@@ -473,20 +480,20 @@ cdef object make_ufunc(operation, dict table):
     (<PyUFuncObject *> ufunc).vectorcall = fast_call
     find_kernel(table, operation.name, op.nin, "bf16", 2, &op.bfloat16)
     if bfloat16_type >= 0:
-        add_bfloat16(ufunc)
+        add_bfloat16(ufunc, bfloat16_type)
     _made.append(ufunc)
     return ufunc
 
 
-cdef int add_bfloat16(object ufunc) except -1:
-    """Gives a ufunc its loop for the type number `bfloat16_type`."""
+cdef int add_bfloat16(object ufunc, int type_number) except -1:
+    """Gives a ufunc its loop for the type number of bfloat16."""
     cdef Operation *op = <Operation *> (<PyUFuncObject *> ufunc).data
     cdef int[MAX_INPUTS + 1] types
     cdef int i
     for i in range(op.nin + 1):
-        types[i] = bfloat16_type
+        types[i] = type_number
     return PyUFunc_RegisterLoopForType(
-        <PyUFuncObject *> ufunc, bfloat16_type, ufunc_loop, types, &op.bfloat16)
+        <PyUFuncObject *> ufunc, type_number, ufunc_loop, types, &op.bfloat16)
 
 
 cdef int find_bfloat16() except -1:
@@ -496,11 +503,17 @@ cdef int find_bfloat16() except -1:
     to float32, as ml_dtypes allows.
     """
     global bfloat16_type
-    bfloat16 = getattr(_modules["ml_dtypes"], "bfloat16", None)
-    if bfloat16 is not None:                         # else it is just being imported
-        bfloat16_type = np.dtype(bfloat16).num
+    # Not there while it is just being imported; and there are mocks of modules.
+    try:
+        bfloat16 = _modules["ml_dtypes"].bfloat16
+        dtype = np.dtype(bfloat16 if issubclass(bfloat16, np.generic) else None)
+    except Exception:
+        return 0
+    if dtype.isbuiltin == 2 and dtype.name == "bfloat16":    # 2: somebody's own
+        number = dtype.num
         for ufunc in _made:
-            add_bfloat16(ufunc)
+            add_bfloat16(ufunc, number)
+        bfloat16_type = number
     return 0
 
 

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 import fastact
 from fastact import leaky_relu, leaky_relu_backward
-from fastact._core.operands import with_shape
+from fastact._core.operands import shown, with_shape
 from fastact._core.pools import Pool
 from fastact.layers._base import Layer, no_forward, wrong_gradient
 
@@ -172,7 +172,7 @@ class LeakyReLU(Activation):
         except OverflowError:  # from an int
             slope = inf
         if not isfinite(slope):
-            raise ValueError(f"negative_slope is to be finite, not {negative_slope!r}")
+            raise ValueError(f"negative_slope is to be finite, not {shown(negative_slope)}")
         super().__init__(save="output" if slope > 0 else "input")
         self._negative_slope = slope
 

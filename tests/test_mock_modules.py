@@ -1,0 +1,71 @@
+"""Modules that are not what their name says, as documentation builders make them."""
+
+import subprocess
+import sys
+
+import pytest
+
+HEAD = """
+import sys, types
+from unittest.mock import MagicMock
+import numpy as np
+import fastact
+import fastact._core.ufuncs as core
+
+
+class Raises(types.ModuleType):
+    def __getattr__(self, name):
+        raise RuntimeError("broken")
+
+
+def calls():
+    assert fastact.relu([-1, 2]).tolist() == [0, 2]
+    assert fastact.leaky_relu(np.ones(8)[::2], 2**70).tolist() == [1, 1, 1, 1]
+    assert fastact.sigmoid(0.0) == 0.5
+    try:
+        fastact.relu("text")
+    except TypeError as error:
+        assert "dtype" in str(error), error
+    else:
+        raise AssertionError
+
+
+def module(**members):
+    made = types.ModuleType("ml_dtypes")
+    vars(made).update(members)
+    return made
+
+"""
+# As Sphinx's autodoc_mock_imports has it: a class of its own for every name.
+MOCKS = {
+    "MagicMock": "MagicMock()",
+    "Sphinx": "module(bfloat16=type('bfloat16', (), {'__call__': lambda self: self})())",
+    "a class": "module(bfloat16=type('bfloat16', (), {}))",
+    "a subclass of generic": "module(bfloat16=type('bfloat16', (np.float64,), {}))",
+    "NumPy's own": "module(bfloat16=np.float16)",
+    "void": "module(bfloat16=type('bfloat16', (np.void,), {}))",
+    "generic": "module(bfloat16=np.generic)",
+    "a name": "module(bfloat16='bfloat16')",
+    "None": "module(bfloat16=None)",
+    "no module": "None",
+    "empty": "module()",
+    "raises": "Raises('ml_dtypes')",
+}
+
+
+@pytest.mark.parametrize("mock", MOCKS.values(), ids=MOCKS)
+def test_a_mock_of_ml_dtypes(mock):
+    program = (
+        f"{HEAD}\nsys.modules['ml_dtypes'] = {mock}\ncalls()\ndel sys.modules['ml_dtypes']\n"
+        # The real one comes later, and is found then.
+        "import ml_dtypes\ncalls()\n"
+        "x = np.ones(3, ml_dtypes.bfloat16)\n"
+        "assert fastact.relu(x).dtype == ml_dtypes.bfloat16\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program],
+        env={"PYTHONPATH": ":".join(sys.path)},
+        capture_output=True,
+        text=True,
+    )
+    assert (run.returncode, run.stderr) == (0, "")
