@@ -20,6 +20,7 @@ cdef extern from *:
     #else
     #define FASTACT_OPENMP 0
     #define omp_get_max_threads() 1
+    #define omp_get_thread_limit() 1
     #endif
 
     /* libgomp hangs in a forked child whose parent has run a parallel region. */
@@ -36,6 +37,7 @@ cdef extern from *:
     int forked "fastact_forked"
     int watch_fork "fastact_watch_fork"()
     int omp_get_max_threads() noexcept nogil
+    int omp_get_thread_limit() noexcept nogil
 
 cdef enum:
     NO_LIMIT = 65536
@@ -45,12 +47,13 @@ cdef int _limit = 1
 cdef int threads_allowed() noexcept nogil:
     """How many threads a large call may use now.
 
-    OpenMP's own number is asked every time: OMP_NUM_THREADS, the affinity of the
-    process and threadpoolctl all show in it. A forked child computes serially.
+    OpenMP's own numbers are asked every time: OMP_NUM_THREADS, the affinity of the process
+    and threadpoolctl show in the first, OMP_THREAD_LIMIT in the second. A forked child computes
+    serially.
     """
     if not OPENMP or forked:
         return 1
-    return max(1, min(_limit, omp_get_max_threads()))
+    return max(1, min(_limit, omp_get_max_threads(), omp_get_thread_limit()))
 
 
 def get_num_threads():
@@ -60,8 +63,9 @@ def get_num_threads():
     -------
     int
         The least of the limit set here, of what the control group of the process may
-        use, and of OpenMP's own number, in which ``OMP_NUM_THREADS``, the affinity of
-        the process and threadpoolctl show. 1 in a build without OpenMP, and in a forked child.
+        use, and of OpenMP's own numbers, in which ``OMP_NUM_THREADS``, ``OMP_THREAD_LIMIT``,
+        the affinity of the process and threadpoolctl show. 1 in a build without OpenMP, and
+        in a forked child.
     """
     return threads_allowed()
 
