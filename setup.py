@@ -1,8 +1,11 @@
 """Builds the kernels once per instruction set, and the modules around them."""
 
 import importlib.util
+import os
+import shutil
 import sys
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy
@@ -92,8 +95,8 @@ class Build(build_ext):
 
     def build_extensions(self):
         empty = "int main(void) { return 0; }"
-        self.require(empty, "a C compiler")
-        self.require("#include <Python.h>\nint main(void) { return 0; }", "Python's headers")
+        self.require_compiler(empty)
+        self.require_headers("#include <Python.h>\nint main(void) { return 0; }")
         msvc = self.compiler.compiler_type == "msvc"
         openmp = ["/openmp"] if msvc else ["-fopenmp"]
         program = "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }"
@@ -119,27 +122,77 @@ class Build(build_ext):
 
     def compiles(self, source, flags=()):
         """Whether a C program compiles and links."""
+        return self.problem(source, flags) is None
+
+    def problem(self, source, flags=()):
+        """What compiler and linker say of a C program; None where it is built."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "probe.c"
             path.write_text(source)
+            said = Path(folder) / "said.txt"
             options = {"output_dir": folder, "extra_postargs": [*flags]}
             try:
-                objects = self.compiler.compile(
-                    [str(path)], include_dirs=self.include_dirs, **options
-                )
-                self.compiler.link_executable(objects, "probe", **options)
-            except Exception:  # each class of compiler has errors of its own
-                return False
-        return True
+                with output_to(said):
+                    objects = self.compiler.compile(
+                        [str(path)], include_dirs=self.include_dirs, **options
+                    )
+                    # The modules are linked so, LDFLAGS included; a program minds missing symbols.
+                    self.compiler.link_shared_object(objects, "probe.so", **options)
+                    self.compiler.link_executable(objects, "probe", **options)
+            except Exception as error:  # each class of compiler has errors of its own
+                return f"{said.read_text(errors='replace')}{error}"
+        return None
 
-    def require(self, source, what):
-        """End the build with advice if a program does not compile for want of `what`."""
-        if not self.compiles(source):
+    def require_compiler(self, source):
+        """End the build with advice if a program is not built."""
+        problem = self.problem(source)
+        if problem is None:
+            return
+        command = getattr(self.compiler, "compiler_so", None)  # MSVC has none
+        if command and shutil.which(command[0]):
+            names = "CC", "CFLAGS", "CPPFLAGS", "LDSHARED", "LDFLAGS"
+            setting = [f"{name}={os.environ[name]!r}" for name in names if os.environ.get(name)]
             raise SystemExit(
-                f"fastact cannot be built: {what} is missing. Install it: on Debian and Ubuntu "
-                "`apt install gcc python3-dev`, on Fedora `dnf install gcc python3-devel`, on "
-                "macOS `xcode-select --install`, on Windows the Build Tools for Visual Studio."
+                f"fastact cannot be built: {command[0]!r} does not compile and link an empty "
+                f"program.\n\n{problem}\n\n"
+                f"The environment has {', '.join(setting) or 'no flags for it'}."
             )
+        raise SystemExit(missing("a C compiler", problem))
+
+    def require_headers(self, source):
+        """End the build with advice if a program that includes Python.h is not built."""
+        problem = self.problem(source)
+        if problem is not None:
+            raise SystemExit(missing("Python's headers", problem, verb="are"))
+
+
+def missing(what, problem, verb="is"):
+    """Tell what is missing, how that shows, and how to install it."""
+    return (
+        f"fastact cannot be built: {what} {verb} missing.\n\n{problem}\n\n"
+        "Install it: on Debian and Ubuntu `apt install gcc python3-dev`, on Fedora `dnf install "
+        "gcc python3-devel`, on macOS `xcode-select --install`, on Windows the Build Tools for "
+        "Visual Studio."
+    )
+
+
+@contextmanager
+def output_to(path):
+    """Collect what this process and those it starts print."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = os.dup(1), os.dup(2)
+    with open(path, "wb") as file:
+        try:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+            yield
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for number, copy in enumerate(kept, 1):
+                os.dup2(copy, number)
+                os.close(copy)
 
 
 KERNEL_SOURCES = [str(path.relative_to(ROOT)) for path in (CORE / "kernels").glob("*.[ph]*")]

@@ -5,7 +5,8 @@ import pickle
 
 import numpy as np
 import pytest
-from fastact._core.dense import Dense, Pool
+from fastact._core.dense import Dense
+from fastact._core.pools import Pool
 
 from fastact.layers import Activation, LeakyReLU, Linear, ReLU, Sequential, Sigmoid
 from fastact.losses import MSELoss

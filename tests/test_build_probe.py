@@ -1,0 +1,86 @@
+"""What setup.py says before it starts, where compiler or flags do not work."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+pytestmark = pytest.mark.skipif(
+    sys.platform == "win32" or not (ROOT / "setup.py").exists() or not shutil.which("cc"),
+    reason="wants the source tree and a compiler that takes flags as gcc does",
+)
+
+# One module that is there at once, in place of those of the package.
+PROGRAM = """
+import runpy, sys
+import Cython.Build
+from setuptools import Extension
+Cython.Build.cythonize = lambda *args, **settings: [Extension("probed", ["probed.c"])]
+sys.argv = ["setup.py", "-q", "build_ext", "--inplace"]
+runpy.run_path("setup.py", run_name="__main__")
+"""
+SOURCE = "#include <Python.h>\nPyMODINIT_FUNC PyInit_probed(void) { return NULL; }\n"
+
+
+@pytest.fixture
+def build(tmp_path):
+    """Run setup.py in a copy, with an environment."""
+    core = tmp_path / "fastact" / "_core"
+    core.mkdir(parents=True)
+    shutil.copy(ROOT / "setup.py", tmp_path)
+    shutil.copy(ROOT / "fastact" / "_core" / "targets.py", core)
+    (tmp_path / "probed.c").write_text(SOURCE)
+    pytest.importorskip("Cython")
+
+    def run(**environment):
+        flags = ("CC", "CFLAGS", "CPPFLAGS", "LDFLAGS", "LDSHARED")
+        clean = {name: value for name, value in os.environ.items() if name not in flags}
+        return subprocess.run(
+            [sys.executable, "-c", PROGRAM],
+            cwd=tmp_path,
+            env={**clean, "LC_ALL": "C", **environment},
+            capture_output=True,
+            text=True,
+        )
+
+    return run
+
+
+def test_what_works_is_built_and_silent(build, tmp_path):
+    run = build(CFLAGS="-DUNUSED=1", LDFLAGS="-Wl,-rpath,/nowhere")
+    assert (run.returncode, run.stderr) == (0, "")
+    assert list(tmp_path.glob("probed*.so"))
+
+
+@pytest.mark.parametrize(
+    ("name", "flag"), [("LDFLAGS", "-Wl,--no-such-flag"), ("CFLAGS", "-fno-such-flag-at-all=3")]
+)
+def test_a_wrong_flag_is_shown_with_the_message(build, name, flag):
+    run = build(**{name: flag})
+    assert run.returncode == 1
+    assert "does not compile and link an empty program" in run.stderr
+    assert f"{name}={flag!r}" in run.stderr
+    assert flag.removeprefix("-Wl,") in run.stderr.replace(f"{name}={flag!r}", "")  # by the tool
+    assert "missing" not in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def test_no_compiler(build):
+    run = build(CC="/nonexistent")
+    assert run.returncode == 1
+    assert "fastact cannot be built: a C compiler is missing" in run.stderr
+    assert "/nonexistent" in run.stderr
+    assert "apt install gcc" in run.stderr
+
+
+def test_no_headers(build, tmp_path):
+    (tmp_path / "Python.h").write_text("#error these are others\n")
+    run = build(CPATH=str(tmp_path), CPPFLAGS=f"-I{tmp_path}")
+    assert run.returncode == 1
+    assert "Python's headers are missing" in run.stderr
+    assert "these are others" in run.stderr
