@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from fastact._core import engine
+from fastact._core import threads
 
 PROGRAM = """
 import numpy as np, fastact
@@ -25,7 +25,7 @@ def threads(**environment):
     return int(run.stdout)
 
 
-@pytest.mark.skipif(not engine.openmp, reason="built without OpenMP")
+@pytest.mark.skipif(not threads.openmp, reason="built without OpenMP")
 def test_omp_thread_limit():
     assert threads(OMP_NUM_THREADS="4") == 4
     assert threads(OMP_NUM_THREADS="4", OMP_THREAD_LIMIT="1") == 1
