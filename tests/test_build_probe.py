@@ -30,10 +30,13 @@ SOURCE = "#include <Python.h>\nPyMODINIT_FUNC PyInit_probed(void) { return NULL;
 @pytest.fixture
 def build(tmp_path):
     """Run setup.py in a copy, with an environment."""
+    # What setup.py reads, and where it writes loops and stub.
     core = tmp_path / "fastact" / "_core"
-    core.mkdir(parents=True)
+    (core / "kernels").mkdir(parents=True)
     shutil.copy(ROOT / "setup.py", tmp_path)
-    shutil.copy(ROOT / "fastact" / "_core" / "targets.py", core)
+    for name in ("targets.py", "generate.py"):
+        shutil.copy(ROOT / "fastact" / "_core" / name, core)
+    shutil.copytree(ROOT / "fastact" / "_core" / "operations", core / "operations")
     (tmp_path / "probed.c").write_text(SOURCE)
     pytest.importorskip("Cython")
 

@@ -14,7 +14,7 @@ fastact.relu(np.ones(1 << 20, np.float32))
 """
 
 
-def threads(**environment):
+def threads_of(**environment):
     run = subprocess.run(
         [sys.executable, "-c", PROGRAM],
         env={"PYTHONPATH": ":".join(sys.path), "FASTACT_NUM_THREADS": "8", **environment},
@@ -27,7 +27,7 @@ def threads(**environment):
 
 @pytest.mark.skipif(not threads.openmp, reason="built without OpenMP")
 def test_omp_thread_limit():
-    assert threads(OMP_NUM_THREADS="4") == 4
-    assert threads(OMP_NUM_THREADS="4", OMP_THREAD_LIMIT="1") == 1
-    assert threads(OMP_NUM_THREADS="4", OMP_THREAD_LIMIT="3") == 3
-    assert threads(OMP_NUM_THREADS="2", OMP_THREAD_LIMIT="3") == 2
+    assert threads_of(OMP_NUM_THREADS="4") == 4
+    assert threads_of(OMP_NUM_THREADS="4", OMP_THREAD_LIMIT="1") == 1
+    assert threads_of(OMP_NUM_THREADS="4", OMP_THREAD_LIMIT="3") == 3
+    assert threads_of(OMP_NUM_THREADS="2", OMP_THREAD_LIMIT="3") == 2
