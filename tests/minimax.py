@@ -1,70 +1,121 @@
-"""The coefficients of the exponential in `fastact/activations.pxd`.
+"""The coefficients of the polynomials in `fastact/activations/*.pxd`.
 
-``python tests/minimax.py`` prints them, and the error of the polynomial.
+``python tests/minimax.py`` prints them, and the error of each polynomial.
 """
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import mpmath
 import numpy as np
 
-# A little more than |r| <= ln 2 / 2, for the rounding of the quotient.
-LIMIT_FACTOR = "1.0001"
-# "narrow": for float16 and bfloat16, computed in float32.
-DEGREES = {"float32": 4, "float64": 9, "narrow": 3}
 GRID = 401
 DIGITS = 60
 
 
-def relative_error(coefficients, r):
-    """Relative error of 1 - r + r**2 P(r) against exp(-r)."""
-    # Not mpmath.polyval, whose order of coefficients changes with mpmath 1.4.
-    value = 1 - r + sum(c * r ** (2 + i) for i, c in enumerate(coefficients))
-    return value * mpmath.exp(r) - 1
+@dataclass(frozen=True)
+class Fit:
+    """A polynomial P for which base(x) + factor(x) * P(variable(x)) approximates target(x).
+
+    Attributes
+    ----------
+    target, base, factor, variable, weight : callable
+        Functions of a number of mpmath. What is minimised is the greatest error over `weight`.
+    low, high : callable
+        The interval of x, computed when mpmath has enough digits.
+    degree : int
+    number : type
+        The coefficients are rounded to it.
+    """
+
+    target: Callable
+    base: Callable
+    factor: Callable
+    variable: Callable
+    weight: Callable
+    low: Callable
+    high: Callable
+    degree: int
+    number: type
+
+    def error(self, coefficients, x):
+        """Error of the approximation at x, relative to `weight`."""
+        # Not mpmath.polyval, whose order of coefficients changes with mpmath 1.4.
+        v = self.variable(x)
+        value = self.base(x) + self.factor(x) * sum(c * v**i for i, c in enumerate(coefficients))
+        return (value - self.target(x)) / self.weight(x)
 
 
-def levelled(points, degree):
-    """P whose relative error has one size and alternating signs at `points`.
+def _exponential(degree, number):
+    """exp(-r) = 1 - r + r**2 P(r), relative to exp(-r)."""
+    return Fit(
+        target=lambda r: mpmath.exp(-r),
+        base=lambda r: 1 - r,
+        factor=lambda r: r**2,
+        variable=lambda r: r,
+        weight=lambda r: mpmath.exp(-r),
+        # A little more than |r| <= ln 2 / 2, for the rounding of the quotient.
+        low=lambda: -mpmath.mpf("1.0001") * mpmath.log(2) / 2,
+        high=lambda: mpmath.mpf("1.0001") * mpmath.log(2) / 2,
+        degree=degree,
+        number=number,
+    )
+
+
+FITS = {
+    "exponential float32": _exponential(4, np.float32),
+    "exponential float64": _exponential(9, np.float64),
+    # For float16 and bfloat16, computed in float32.
+    "exponential narrow": _exponential(3, np.float32),
+}
+
+
+def levelled(fit, points):
+    """P whose error has one size and alternating signs at `points`.
 
     Parameters
     ----------
+    fit : Fit
     points : list of mpf
         degree + 2 of them, ascending.
-    degree : int
 
     Returns
     -------
     list of mpf
         The coefficients, lowest first.
     """
-    n = degree + 2
+    n = fit.degree + 2
     matrix, right = mpmath.matrix(n, n), mpmath.matrix(n, 1)
-    for i, r in enumerate(points):
-        for j in range(degree + 1):
-            matrix[i, j] = r ** (2 + j)
-        matrix[i, degree + 1] = (-1) ** i * mpmath.exp(-r)
-        right[i] = mpmath.exp(-r) - 1 + r
+    for i, x in enumerate(points):
+        factor, variable = fit.factor(x), fit.variable(x)
+        for j in range(fit.degree + 1):
+            matrix[i, j] = factor * variable**j
+        matrix[i, fit.degree + 1] = (-1) ** i * fit.weight(x)
+        right[i] = fit.target(x) - fit.base(x)
     return list(mpmath.lu_solve(matrix, right))[:-1]
 
 
-def summit(coefficients, left, right):
+def summit(fit, coefficients, left, right):
     """Where between `left` and `right` the error is greatest, by trisection."""
     for _ in range(120):
         third = (right - left) / 3
         a, b = left + third, right - third
-        if abs(relative_error(coefficients, a)) < abs(relative_error(coefficients, b)):
+        if abs(fit.error(coefficients, a)) < abs(fit.error(coefficients, b)):
             left = a
         else:
             right = b
     return (left + right) / 2
 
 
-def summits(coefficients, limit, count):
+def summits(fit, coefficients, nodes, count):
     """The greatest error of each sign in turn; one sign change of the error parts two.
 
     Parameters
     ----------
+    fit : Fit
     coefficients : list of mpf
-    limit : mpf
-        The polynomial is meant for |r| <= limit.
+    nodes : callable
+        ``nodes(t)`` carries t in [-1, 1] to the interval of the fit.
     count : int
         How many summits there should be; ValueError if there are not.
 
@@ -73,9 +124,9 @@ def summits(coefficients, limit, count):
     list of mpf
         Ascending; the ends of the interval are summits too.
     """
-    grid = [-limit * mpmath.cos(mpmath.pi * i / GRID) for i in range(GRID + 1)]
-    errors = [relative_error(coefficients, r) for r in grid]
-    # An odd number of steps leaves r = 0 out, where the error is 0 whatever P is.
+    # An odd number of steps leaves the middle out, where the error may be 0 whatever P is.
+    grid = [nodes(-mpmath.cos(mpmath.pi * i / GRID)) for i in range(GRID + 1)]
+    errors = [fit.error(coefficients, x) for x in grid]
     runs = [[0]]
     for i in range(1, GRID + 1):
         if errors[i] * errors[runs[-1][-1]] < 0:
@@ -88,49 +139,50 @@ def summits(coefficients, limit, count):
     for run in runs:
         best = max(run, key=lambda i: abs(errors[i]))
         around = max(best - 1, 0), min(best + 1, GRID)
-        found.append(summit(coefficients, *(grid[i] for i in around)))
+        found.append(summit(fit, coefficients, *(grid[i] for i in around)))
     return found
 
 
-def minimax(degree):
-    """P of least greatest relative error, by Remez's exchange.
+def minimax(fit):
+    """P of least greatest error, by Remez's exchange.
 
     Parameters
     ----------
-    degree : int
+    fit : Fit
 
     Returns
     -------
     coefficients : list of mpf
         Lowest first.
     error : mpf
-        The greatest relative error of 1 - r + r**2 P(r) against exp(-r).
+        The greatest error relative to the weight.
     """
     with mpmath.workdps(DIGITS):
-        limit = mpmath.mpf(LIMIT_FACTOR) * mpmath.log(2) / 2
-        n = degree + 2
-        points = [-limit * mpmath.cos(mpmath.pi * (2 * i + 1) / (2 * n)) for i in range(n)]
+        low, high = fit.low(), fit.high()
+
+        def nodes(t):
+            return (low + high) / 2 + (high - low) / 2 * t
+
+        n = fit.degree + 2
+        points = [nodes(-mpmath.cos(mpmath.pi * (2 * i + 1) / (2 * n))) for i in range(n)]
         for _ in range(50):
-            coefficients = levelled(points, degree)
-            before, points = points, summits(coefficients, limit, n)
-            if (
-                max(abs(a - b) for a, b in zip(before, points, strict=True))
-                < limit * mpmath.mpf(10) ** -20
-            ):
+            coefficients = levelled(fit, points)
+            before, points = points, summits(fit, coefficients, nodes, n)
+            moved = max(abs(a - b) for a, b in zip(before, points, strict=True))
+            if moved < (high - low) * mpmath.mpf(10) ** -20:
                 break
-        return coefficients, max(abs(relative_error(coefficients, r)) for r in points)
+        return coefficients, max(abs(fit.error(coefficients, x)) for x in points)
 
 
-def rounded(name):
+def rounded(fit):
     """The coefficients, lowest first, as numbers of the type that is computed in."""
-    coefficients, _ = minimax(DEGREES[name])
-    number = np.float64 if name == "float64" else np.float32
-    return [number(mpmath.nstr(c, 30)) for c in coefficients]
+    coefficients, _ = minimax(fit)
+    return [fit.number(mpmath.nstr(c, 30)) for c in coefficients]
 
 
 if __name__ == "__main__":
-    for name, number in DEGREES.items():
-        _, greatest = minimax(number)
-        print(f"{name}: degree {number}, error 2**{mpmath.nstr(mpmath.log(greatest, 2), 4)}")
-        for power, coefficient in enumerate(rounded(name)):
-            print(f"    r**{power}: {float(coefficient)!r}")
+    for name, fit in FITS.items():
+        _, greatest = minimax(fit)
+        print(f"{name}: degree {fit.degree}, error 2**{mpmath.nstr(mpmath.log(greatest, 2), 4)}")
+        for power, coefficient in enumerate(rounded(fit)):
+            print(f"    {power}: {float(coefficient)!r}")

@@ -1,42 +1,62 @@
-"""The coefficients in `fastact/activations.pxd` are those that the method gives."""
+"""The coefficients in `fastact/activations/*.pxd` are those that the method gives."""
 
+import functools
 import re
 from pathlib import Path
 
 import minimax
+import mpmath
 import pytest
 
 import fastact
 
 pytestmark = pytest.mark.slow
 
+FOLDER = Path(fastact.__file__).parent / "activations"
 
-@pytest.fixture(scope="module")
-def written():
-    """Decimal fractions in the lines ``p.. = fma(...)`` of the source, by name."""
-    folder = Path(fastact.__file__).with_name("activations")
-    text = "".join(path.read_text(encoding="utf-8") + "\n\n\n" for path in folder.glob("*.pxd"))
-    both, narrow = (
-        re.search(rf"cdef inline \w+ {function}\(.*?\n\n\n", text, re.DOTALL)[0]
-        for function in ("reduce_argument", "sigmoid_narrow")
-    )
-    _, single, double = re.split(
-        r"# Estrin's order.*?if real is float:|else:\n        t4", both, flags=re.DOTALL
-    )
-    return {
-        name: re.findall(r"-?\d+\.\d+(?:e-?\d+)?", "".join(re.findall(r"p\d\d = fma\(.*\)", part)))
-        for name, part in (("float32", single), ("float64", double), ("narrow", narrow))
-    }
+# Of each fit: file, function, which branch of ``if real is float``, and the bits it has at least.
+WRITTEN = {
+    "exponential float32": ("exponential", "bend_of", 0, 28),
+    "exponential float64": ("exponential", "bend_of", 1, 57),
+    "exponential narrow": ("sigmoid", "sigmoid_narrow", None, 23),
+}
+NUMBER = r"-?\d+\.\d+(?:e-?\d+)?"
 
 
-@pytest.mark.parametrize("name", minimax.DEGREES)
-def test_coefficients_come_from_the_method(written, name):
-    wanted = minimax.rounded(name)
-    found = sorted(type(wanted[0])(number) for number in written[name])
-    assert found == sorted(wanted)
+def source(file, function):
+    """The text of a function."""
+    text = (FOLDER / f"{file}.pxd").read_text(encoding="utf-8")
+    return re.search(rf"cdef inline \w+ {function}\(.*?(?=\n\n\n|\Z)", text, re.DOTALL)[0]
 
 
-@pytest.mark.parametrize(("name", "bits"), [("float32", 28), ("float64", 57), ("narrow", 23)])
-def test_polynomial_is_good_enough(name, bits):
-    _, error = minimax.minimax(minimax.DEGREES[name])
-    assert error < 2.0**-bits
+def coefficients(text):
+    """Decimal fractions in the lines ``p.. = ...`` and ``first = ...``."""
+    lines = re.findall(r"^ +(?:p\d\d|first) = .*$", text, re.MULTILINE)
+    return [float(number) for line in lines for number in re.findall(NUMBER, line)]
+
+
+@functools.cache
+def fitted(name):
+    """Coefficients, rounded to the type, and the error."""
+    fit = minimax.FITS[name]
+    exact, error = minimax.minimax(fit)
+    return [float(fit.number(mpmath.nstr(c, 30))) for c in exact], error
+
+
+def test_all_fits_are_written_somewhere():
+    assert WRITTEN.keys() == minimax.FITS.keys()
+
+
+@pytest.mark.parametrize("name", minimax.FITS)
+def test_coefficients_come_from_the_method(name):
+    file, function, branch, _ = WRITTEN[name]
+    text = source(file, function)
+    if branch is not None:
+        text = re.split(r"    if real is float:|    else:", text)[1 + branch]
+    number = minimax.FITS[name].number
+    assert sorted(float(number(c)) for c in coefficients(text)) == sorted(fitted(name)[0])
+
+
+@pytest.mark.parametrize("name", minimax.FITS)
+def test_polynomial_is_good_enough(name):
+    assert fitted(name)[1] < 2.0 ** -WRITTEN[name][3]

@@ -153,7 +153,11 @@ cdef inline real fma_of_any(real a, real b, real c) noexcept nogil:
 cdef inline real pass_nan(real result, real x) noexcept nogil:
     """`result`, which is NaN where x is, with the bits that NaN x has.
 
-    An instruction hands a NaN operand on unchanged. In software it may lose its sign.
+    In hardware an operation on a NaN returns that NaN, so `result` has the bits of x already. The
+    software fma may lose the sign. This covers formulas in which every operation from x to
+    `result` has only the NaN of x to return. It does not cover a formula in which NaN x becomes
+    an infinite number on the way, such as a power of two made of its bits: infinity can make a
+    NaN of its own. Such a formula ends in ``result if x == x else x``.
     """
     if HARDWARE_FMA:
         return result

@@ -55,8 +55,11 @@ cdef inline real sigmoid(real x) noexcept nogil:
 
 
 @cython.cdivision(True)
-cdef inline real sigmoid_backward(real grad, real x) noexcept nogil:
-    """grad * s(x) * s(-x) = grad * e / (1 + e)**2 with e = exp(-|x|).
+cdef inline real logistic_slope(real grad, real x, real factor) noexcept nogil:
+    """grad * factor**2 * e / (1 + e)**2 with e = exp(-|factor * x|).
+
+    The gradient of sigmoid, with factor = 1, and of tanh(x) = 2 s(2 x) - 1, with factor = 2. The
+    factor is a constant where this is called, and the compiler removes products with 1.
 
     As in `sigmoid`, 1 / (1 + e) = y (1 + t), with t the residual of the division.
     With y**2 = square + low and e = 2**k (1 - r + bend),
@@ -71,10 +74,13 @@ cdef inline real sigmoid_backward(real grad, real x) noexcept nogil:
     all, lest it overflow, and `after`. What a small `grad` loses by the former to underflow is
     less than half an ULP of the result. At |x| = 215 (1500), beyond which x is clipped, both
     are zero: there an infinite `grad` gives NaN, as infinity times zero does.
+
+    factor**2 must be multiplied in where it neither overflows nor multiplies the rounding of a
+    subnormal number: first of all for a `grad` below 1, and last for others.
     """
     cdef real tiny, highest, minute, largest, round_at
     cdef real size, clipped, rounded, part, before, after, scale, r, low, bend
-    cdef real powers, whole, rest, y, t, square, more
+    cdef real powers, whole, rest, y, t, square, more, first, last
     cdef real zero = 0, one = 1                                # a literal would be a double in C
     if real is float:
         tiny = <float> 4.656612873077393e-10                   # 2**-31
@@ -88,7 +94,7 @@ cdef inline real sigmoid_backward(real grad, real x) noexcept nogil:
         minute = 7.458340731200207e-155                        # 2**-512
         largest = 1.7976931348623157e+308
         round_at = 6755399441055744.0 + 1023 + 512             # 1.5 * 2**52 + biases
-    size = absolute(x) + tiny
+    size = absolute(x) * factor + tiny
     clipped = highest if size > highest else size
     rounded = quotient(clipped, round_at)
     r = reduce_argument(clipped, rounded - round_at, &bend)
@@ -107,12 +113,19 @@ cdef inline real sigmoid_backward(real grad, real x) noexcept nogil:
     low = fma(y, y, -square)
     more = fma((t + t) * square, one + (bend - r), low)
     more = fma(-r, square, fma(bend, square, more))
-    grad = grad * before
+    first = factor * factor if absolute(grad) < one else one
+    last = one if absolute(grad) < one else factor * factor
+    grad = grad * (before * first)
     # An infinite gradient stays infinite: inf - inf must not be met.
     more = grad * more if absolute(grad) <= largest else zero
     # The factor is positive; a gradient of -0.0, or one that becomes it, keeps its sign.
-    more = fma_of_any(grad, square, more) * after
+    more = fma_of_any(grad, square, more) * (after * last)
     return with_sign(pass_nan(more, size), grad)
+
+
+cdef inline real sigmoid_backward(real grad, real x) noexcept nogil:
+    """grad * s(x) * s(-x): see `logistic_slope`."""
+    return logistic_slope(grad, x, <real> 1)
 
 
 cdef inline real sigmoid_backward_from_output(real grad, real y) noexcept nogil:
