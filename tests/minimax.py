@@ -62,11 +62,29 @@ def _exponential(degree, number):
     )
 
 
+def _tanh(limit, degree, number):
+    """tanh(x) = x + x**3 P(x**2) for |x| <= limit, relative to tanh(x)."""
+    return Fit(
+        target=mpmath.tanh,
+        base=lambda x: x,
+        factor=lambda x: x**3,
+        variable=lambda x: x**2,
+        weight=mpmath.tanh,
+        # An odd function: positive x will do. At 0 the error is 0 whatever P is.
+        low=lambda: mpmath.mpf(limit) / 1000,
+        high=lambda: mpmath.mpf(limit),
+        degree=degree,
+        number=number,
+    )
+
+
 FITS = {
     "exponential float32": _exponential(4, np.float32),
     "exponential float64": _exponential(9, np.float64),
     # For float16 and bfloat16, computed in float32.
     "exponential narrow": _exponential(3, np.float32),
+    "tanh float32": _tanh("0.55", 4, np.float32),
+    "tanh float64": _tanh("0.55", 10, np.float64),
 }
 
 

@@ -236,6 +236,30 @@ EXPECTATIONS = (
         output_of="sigmoid",
         peers=("PyTorch", "numba", "numexpr"),
     ),
+    Expectation(
+        "tanh",
+        ("x",),
+        lambda m, x: m.tanh(x),
+        _bounds(0.5, 1.0, 1.0),
+        ((NAN, NAN), (INF, 1.0), (-INF, -1.0), (0.0, 0.0), (-0.0, -0.0)),
+        range=(-1.0, 1.0),
+        monotone=True,
+        peers=("PyTorch", "numba", "numexpr", "ONNX Runtime", "JAX"),
+        layers=(LayerExpectation("tanh", "Tanh", "input", lambda torch: torch.nn.Tanh()),),
+    ),
+    Expectation(
+        "tanh_backward",
+        ("grad", "x"),
+        lambda m, grad, x: grad * _sigmoid(m, 2 * x) * _sigmoid(m, -2 * x) * 4,
+        _bounds(1.0, 1.5, 1.5),
+        (
+            *((g, NAN, NAN) for g in GRADS),
+            *((g, x, g * 0.0) for g in FINITE_GRADS for x in (INF, -INF)),
+            *((g, x, g) for g in GRADS for x in ZEROS),
+            *((g, x, g) for g in (INF, -INF, NAN) for x in (1.0, -1.0, 8.0, -8.0)),
+        ),
+        peers=("numba", "numexpr", "JAX"),
+    ),
 )
 BY_NAME = {expectation.name: expectation for expectation in EXPECTATIONS}
 

@@ -19,6 +19,8 @@ WRITTEN = {
     "exponential float32": ("exponential", "bend_of", 0, 28),
     "exponential float64": ("exponential", "bend_of", 1, 57),
     "exponential narrow": ("sigmoid", "sigmoid_narrow", None, 23),
+    "tanh float32": ("tanh", "tanh_near_zero", 0, 29),
+    "tanh float64": ("tanh", "tanh_near_zero", 1, 60),
 }
 NUMBER = r"-?\d+\.\d+(?:e-?\d+)?"
 

@@ -1,4 +1,7 @@
-"""Every formula under one name: ``cimport fastact.activations as formula``."""
+"""Every formula under one name: ``cimport fastact.activations as formula``.
+
+A submodule has the name of its function: in ``fastact.activations``, `sigmoid` is the function.
+"""
 
 from fastact.activations.arithmetic cimport absolute, to_odd_float
 from fastact.activations.half cimport from_bfloat, from_half, to_bfloat, to_half
@@ -7,3 +10,4 @@ from fastact.activations.relu cimport relu, relu_backward, relu_half
 from fastact.activations.sigmoid cimport (
     sigmoid, sigmoid_backward, sigmoid_backward_from_output, sigmoid_backward_narrow, sigmoid_narrow,
 )
+from fastact.activations.tanh cimport tanh, tanh_backward, tanh_backward_narrow

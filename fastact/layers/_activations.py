@@ -13,7 +13,7 @@ from fastact._core.operands import shown, with_shape
 from fastact._core.pools import Pool
 from fastact.layers._base import Layer, no_forward, wrong_gradient
 
-__all__ = ["Activation", "LeakyReLU", "ReLU", "Sigmoid"]
+__all__ = ["Activation", "LeakyReLU", "ReLU", "Sigmoid", "Tanh"]
 
 # How hard NumPy's ufuncs look for overlap between operands: they answer at once, and say yes
 # where a proof would take long. (Any: NumPy's stubs know only -1 and 0.)
@@ -251,3 +251,18 @@ class Sigmoid(Activation):
 
     def _ufuncs(self) -> tuple[np.ufunc, np.ufunc, float | None]:
         return fastact.sigmoid, self._derivative, None
+
+
+class Tanh(Activation):
+    """The hyperbolic tangent: `fastact.tanh` and `fastact.tanh_backward`.
+
+    `forward` keeps the input.
+    """
+
+    __slots__ = ()
+
+    __call__ = staticmethod(fastact.tanh)
+    _gradient = staticmethod(fastact.tanh_backward)
+
+    def __init__(self) -> None:
+        super().__init__(save="input")

@@ -8,7 +8,7 @@ read it before anything is built. So it imports only the standard library and Nu
 modules by relative imports.
 """
 
-from . import leaky_relu, relu, sigmoid
+from . import leaky_relu, relu, sigmoid, tanh
 from .record import Bounds, Operation
 
 __all__ = ["BY_NAME", "OPERATIONS", "Bounds", "Operation"]
@@ -17,5 +17,6 @@ OPERATIONS: tuple[Operation, ...] = (
     *relu.OPERATIONS,
     *leaky_relu.OPERATIONS,
     *sigmoid.OPERATIONS,
+    *tanh.OPERATIONS,
 )
 BY_NAME = {operation.name: operation for operation in OPERATIONS}
