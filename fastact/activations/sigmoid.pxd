@@ -76,11 +76,13 @@ cdef inline real logistic_slope(real grad, real x, real factor) noexcept nogil:
     are zero: there an infinite `grad` gives NaN, as infinity times zero does.
 
     factor**2 must be multiplied in where it neither overflows nor multiplies the rounding of a
-    subnormal number: first of all for a `grad` below 1, and last for others.
+    subnormal number: first of all for a `grad` below 1, and last for others. Where there is a
+    factor, a `grad` below 1 is also lifted by a power of two until the last product, so that no
+    step before it is subnormal.
     """
     cdef real tiny, highest, minute, largest, round_at
     cdef real size, clipped, rounded, part, before, after, scale, r, low, bend
-    cdef real powers, whole, rest, y, t, square, more, first, last
+    cdef real powers, whole, rest, y, t, square, more, first, last, lift
     cdef real zero = 0, one = 1                                # a literal would be a double in C
     if real is float:
         tiny = <float> 4.656612873077393e-10                   # 2**-31
@@ -113,8 +115,9 @@ cdef inline real logistic_slope(real grad, real x, real factor) noexcept nogil:
     low = fma(y, y, -square)
     more = fma((t + t) * square, one + (bend - r), low)
     more = fma(-r, square, fma(bend, square, more))
-    first = factor * factor if absolute(grad) < one else one
-    last = one if absolute(grad) < one else factor * factor
+    lift = one if factor == 1 else <real> 4294967296.0          # 2**32
+    first = factor * factor * lift if absolute(grad) < one else one
+    last = one / lift if absolute(grad) < one else factor * factor
     grad = grad * (before * first)
     # An infinite gradient stays infinite: inf - inf must not be met.
     more = grad * more if absolute(grad) <= largest else zero
