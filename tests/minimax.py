@@ -3,6 +3,7 @@
 ``python tests/minimax.py`` prints them, and the error of each polynomial.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -78,6 +79,36 @@ def _tanh(limit, degree, number):
     )
 
 
+@functools.cache
+def silu_zero():
+    """The x > 0 for which the derivative of silu is 0 at -x: 1 + exp(-x) = x."""
+    with mpmath.workdps(2 * DIGITS):
+        return mpmath.findroot(lambda x: 1 + mpmath.exp(-x) - x, mpmath.mpf("1.2784645"))
+
+
+def _silu_slope(u):
+    """4 silu'(u - zero); the formula has a factor of 2**k, which is 1/4 there."""
+    # exp(-zero) is zero - 1, so that 1 + exp(x) + x has no cancellation at u = 0.
+    top = (silu_zero() - 1) * mpmath.expm1(u) + u
+    e = mpmath.exp(u - silu_zero())
+    return 4 * e * top / (1 + e) ** 2
+
+
+def _silu(limit, degree, number):
+    """4 silu'(u - zero) = u P(u) for |u| <= limit, relative to itself."""
+    return Fit(
+        target=_silu_slope,
+        base=lambda u: mpmath.mpf(0),
+        factor=lambda u: u,
+        variable=lambda u: u,
+        weight=_silu_slope,
+        low=lambda: -mpmath.mpf(limit),
+        high=lambda: mpmath.mpf(limit),
+        degree=degree,
+        number=number,
+    )
+
+
 FITS = {
     "exponential float32": _exponential(4, np.float32),
     "exponential float64": _exponential(9, np.float64),
@@ -85,6 +116,8 @@ FITS = {
     "exponential narrow": _exponential(3, np.float32),
     "tanh float32": _tanh("0.55", 4, np.float32),
     "tanh float64": _tanh("0.55", 10, np.float64),
+    "silu float32": _silu("0.125", 4, np.float32),
+    "silu float64": _silu("0.125", 10, np.float64),
 }
 
 

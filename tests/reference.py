@@ -106,6 +106,13 @@ def _sigmoid(m, x):
     return 1 / (1 + m.exp(-x))
 
 
+def _silu_backward(m, grad, x):
+    # In float64, 1 + x * s(-x) would lose its digits near the zero at x = -1.278.
+    decay = m.exp(-abs(x))
+    top = decay * (decay + (1 + x)) if x < 0 else 1 + decay + x * decay
+    return grad * (top / (1 + decay) ** 2)
+
+
 def _leaky(id, slope, **settings):
     return LayerExpectation(
         id,
@@ -259,6 +266,31 @@ EXPECTATIONS = (
             *((g, x, g) for g in (INF, -INF, NAN) for x in (1.0, -1.0, 8.0, -8.0)),
         ),
         peers=("numba", "numexpr", "JAX"),
+    ),
+    Expectation(
+        "silu",
+        ("x",),
+        lambda m, x: x * _sigmoid(m, x),
+        _bounds(0.5, 1.0, 1.0),
+        ((NAN, NAN), (INF, INF), (-INF, -0.0), (0.0, 0.0), (-0.0, -0.0)),
+        peers=("PyTorch", "numba", "numexpr", "JAX"),
+        layers=(LayerExpectation("silu", "SiLU", "input", lambda torch: torch.nn.SiLU()),),
+    ),
+    Expectation(
+        "silu_backward",
+        ("grad", "x"),
+        _silu_backward,
+        _bounds(1.0, 1.5, 1.5),
+        (
+            *((g, NAN, NAN) for g in GRADS),
+            *((g, INF, g) for g in GRADS),
+            *((g, -INF, g * -0.0) for g in FINITE_GRADS),
+            *((g, x, g / 2) for g in GRADS for x in ZEROS),
+            *((g, x, g) for g in (INF, -INF, NAN) for x in (1.0, -1.0, 16.0)),
+            # The derivative is negative below x = -1.278.
+            *((g, x, -g) for g in (INF, -INF, NAN) for x in (-2.0, -16.0)),
+        ),
+        peers=("PyTorch", "numba", "JAX"),
     ),
 )
 BY_NAME = {expectation.name: expectation for expectation in EXPECTATIONS}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import minimax
 import mpmath
+import numpy as np
 import pytest
 
 import fastact
@@ -21,6 +22,8 @@ WRITTEN = {
     "exponential narrow": ("sigmoid", "sigmoid_narrow", None, 23),
     "tanh float32": ("tanh", "tanh_near_zero", 0, 29),
     "tanh float64": ("tanh", "tanh_near_zero", 1, 60),
+    "silu float32": ("silu", "silu_slope_near_zero", 0, 29),
+    "silu float64": ("silu", "silu_slope_near_zero", 1, 59),
 }
 NUMBER = r"-?\d+\.\d+(?:e-?\d+)?"
 
@@ -59,6 +62,21 @@ def test_coefficients_come_from_the_method(name):
     assert sorted(float(number(c)) for c in coefficients(text)) == sorted(fitted(name)[0])
 
 
+def test_silu_narrow_has_the_polynomial_of_sigmoid_narrow():
+    narrow, other = (coefficients(source(f, f"{f}_narrow")) for f in ("silu", "sigmoid"))
+    assert narrow == other
+
+
 @pytest.mark.parametrize("name", minimax.FITS)
 def test_polynomial_is_good_enough(name):
     assert fitted(name)[1] < 2.0 ** -WRITTEN[name][3]
+
+
+@pytest.mark.parametrize(("branch", "number"), [(0, np.float32), (1, np.float64)])
+def test_zero_of_the_derivative_of_silu(branch, number):
+    lines = re.findall(r"zero_high, zero_low = .*", source("silu", "silu_backward"))
+    high, low = (number(c) for c in re.findall(NUMBER, lines[branch]))
+    with mpmath.workdps(minimax.DIGITS):
+        zero = minimax.silu_zero()
+        assert high == number(mpmath.nstr(zero, 40))
+        assert low == number(mpmath.nstr(zero - mpmath.mpf(float(high)), 40))

@@ -100,7 +100,7 @@ class MpmathFunctions:
     """The functions of mpmath over arrays of its numbers, under the names that NumPy gives them.
 
     This is the `m` of `Operation.exact`. It has `where` and `abs` of NumPy, and every function
-    of mpmath that has the same name in NumPy.
+    of mpmath that has the same name in NumPy. `nextafter` does nothing.
 
     Parameters
     ----------
@@ -109,6 +109,11 @@ class MpmathFunctions:
 
     where = staticmethod(np.where)
     abs = staticmethod(np.abs)
+
+    @staticmethod
+    def nextafter(x: Array, towards: Any) -> Array:
+        """Return x: no number of mpmath is next to another."""
+        return x
 
     def __init__(self, context: Any) -> None:
         self.context = context

@@ -10,4 +10,5 @@ from fastact.activations.relu cimport relu, relu_backward, relu_half
 from fastact.activations.sigmoid cimport (
     sigmoid, sigmoid_backward, sigmoid_backward_from_output, sigmoid_backward_narrow, sigmoid_narrow,
 )
+from fastact.activations.silu cimport silu, silu_backward, silu_backward_narrow, silu_narrow
 from fastact.activations.tanh cimport tanh, tanh_backward, tanh_backward_narrow

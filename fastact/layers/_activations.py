@@ -13,7 +13,7 @@ from fastact._core.operands import shown, with_shape
 from fastact._core.pools import Pool
 from fastact.layers._base import Layer, no_forward, wrong_gradient
 
-__all__ = ["Activation", "LeakyReLU", "ReLU", "Sigmoid", "Tanh"]
+__all__ = ["Activation", "LeakyReLU", "ReLU", "SiLU", "Sigmoid", "Tanh"]
 
 # How hard NumPy's ufuncs look for overlap between operands: they answer at once, and say yes
 # where a proof would take long. (Any: NumPy's stubs know only -1 and 0.)
@@ -263,6 +263,21 @@ class Tanh(Activation):
 
     __call__ = staticmethod(fastact.tanh)
     _gradient = staticmethod(fastact.tanh_backward)
+
+    def __init__(self) -> None:
+        super().__init__(save="input")
+
+
+class SiLU(Activation):
+    """x / (1 + exp(-x)): `fastact.silu` and `fastact.silu_backward`.
+
+    `forward` keeps the input.
+    """
+
+    __slots__ = ()
+
+    __call__ = staticmethod(fastact.silu)
+    _gradient = staticmethod(fastact.silu_backward)
 
     def __init__(self) -> None:
         super().__init__(save="input")

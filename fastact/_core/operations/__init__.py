@@ -8,7 +8,7 @@ read it before anything is built. So it imports only the standard library and Nu
 modules by relative imports.
 """
 
-from . import leaky_relu, relu, sigmoid, tanh
+from . import leaky_relu, relu, sigmoid, silu, tanh
 from .record import Bounds, Operation
 
 __all__ = ["BY_NAME", "OPERATIONS", "Bounds", "Operation"]
@@ -18,5 +18,6 @@ OPERATIONS: tuple[Operation, ...] = (
     *leaky_relu.OPERATIONS,
     *sigmoid.OPERATIONS,
     *tanh.OPERATIONS,
+    *silu.OPERATIONS,
 )
 BY_NAME = {operation.name: operation for operation in OPERATIONS}
