@@ -48,7 +48,8 @@ def sdist_problems(path: Path) -> list[str]:
     with tarfile.open(path) as sdist:
         names = {name.partition("/")[2] for name in sdist.getnames()}
     wanted = [TREE / name for name in ("LICENSE", "setup.py", "pyproject.toml")]
-    wanted += [*TREE.glob("*.md"), *TREE.glob("examples/*.md")]
+    wanted += [*TREE.glob("*.md"), *TREE.glob("docs/*.md"), *TREE.glob("examples/*.md")]
+    wanted.append(TREE / "CITATION.cff")
     for folder in ("fastact", "tests", "asv_bench", "examples"):
         for pattern in ("*.py", "*.pyi", "*.pyx", "*.pxd", "*.pxi", "py.typed", "*.json"):
             wanted += (TREE / folder).rglob(pattern)
