@@ -132,6 +132,13 @@ def test_resized_arrays_have_the_size_under_which_they_are_kept(ours):
         array.fill(1)
 
 
+def test_a_block_just_below_the_least_size_is_not_kept(ours):
+    array = np.empty(4 * MIB - 8, np.uint8)
+    assert handler_name(array) == "fastact"
+    del array
+    assert fastact.release_buffers() == 0
+
+
 def test_zeros_are_zero_after_a_kept_block(ours):
     array = np.ones(5 * MIB, np.uint8)
     del array

@@ -13,9 +13,9 @@ An array carries the handler that allocated it, so it may live anywhere and as l
 wants. A handler that the user has set goes before ours. NumPy calls handlers under the GIL,
 which guards the table of blocks.
 
-Setting a handler may run the collector, up to Python 3.11, and that anybody's code: not
-while ours is set. Should arrays of others get our handler all the same, then that is none
-the worse: each function takes any size, and a block is found by the size it really has.
+Up to Python 3.11, setting a handler may run the garbage collector, and the collector any code.
+It is paused while our handler is set. If another array gets our handler all the same, no harm is
+done: every function accepts every size, and a block is kept under the size that it really has.
 """
 
 import operator
@@ -156,10 +156,11 @@ cdef void *block_malloc(void *ctx, size_t size) noexcept:
 
 cdef void block_free(void *ctx, void *address, size_t size) noexcept:
     global count, kept
-    size = rounded(size)
-    if address == NULL or size < LARGE or size > limit:
+    # Small sizes are not rounded: a block just below LARGE must not be kept as one of LARGE.
+    if address == NULL or size < LARGE or rounded(size) > limit:
         free(address)
         return
+    size = rounded(size)
     drop(limit - size)
     if count == SLOTS:
         drop(kept - 1)
