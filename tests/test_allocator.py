@@ -133,6 +133,7 @@ def test_resized_arrays_have_the_size_under_which_they_are_kept(ours):
 
 
 def test_a_block_just_below_the_least_size_is_not_kept(ours):
+    fastact.release_buffers()
     array = np.empty(4 * MIB - 8, np.uint8)
     assert handler_name(array) == "fastact"
     del array
