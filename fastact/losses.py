@@ -199,8 +199,6 @@ class CrossEntropyLoss(Loss):
 
     def _target(self, target: NDArray[Any], prediction: NDArray[Any]) -> NDArray[Any]:
         shape = prediction.shape
-        if not shape:
-            raise ValueError(f"{self!r}: the prediction is to have at least one axis, of classes")
         if target.ndim == len(shape):
             return super()._target(target, prediction)
         if target.shape != shape[:-1]:
@@ -220,6 +218,8 @@ class CrossEntropyLoss(Loss):
 
     @_silent
     def _value(self, prediction: NDArray[Any], target: NDArray[Any]) -> tuple[float, Any]:
+        if not prediction.ndim:
+            raise ValueError(f"{self!r}: the prediction is to have at least one axis, of classes")
         largest = prediction.max(-1, keepdims=True, initial=-np.inf)
         logits = np.subtract(prediction, largest, out=self._empty(prediction))
         powers = np.exp(logits, out=self._empty(prediction))

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 from fastact._core import ufuncs as core
 
@@ -16,6 +16,10 @@ from fastact._core import ufuncs as core
 # no failure either.
 settings.register_profile("fastact", derandomize=True, deadline=None, max_examples=60)
 settings.register_profile("quick", settings.get_profile("fastact"), max_examples=10)
+# New examples in every run, for an hour or so of `pytest tests/test_fuzz.py --long`.
+settings.register_profile(
+    "long", deadline=None, max_examples=10_000, database=None, phases=(Phase.generate, Phase.shrink)
+)
 
 make_ufuncs = cache(core.make_ufuncs)
 
@@ -26,17 +30,27 @@ def pytest_addoption(parser):
         action="store_true",
         help="test one instruction set only, leave out the slow tests, and try fewer examples",
     )
+    parser.addoption(
+        "--long",
+        action="store_true",
+        help="run the tests that take minutes or gigabytes too, and try many new examples",
+    )
 
 
 def pytest_configure(config):
-    settings.load_profile("quick" if config.getoption("quick") else "fastact")
+    quick, long = config.getoption("quick"), config.getoption("long")
+    if quick and long:
+        raise pytest.UsageError("--quick and --long exclude each other")
+    settings.load_profile("quick" if quick else "long" if long else "fastact")
 
 
 def pytest_collection_modifyitems(config, items):
-    if config.getoption("quick"):
-        slow = [item for item in items if item.get_closest_marker("slow")]
-        items[:] = [item for item in items if item not in set(slow)]
-        config.hook.pytest_deselected(items=slow)
+    left_out = {"slow"} if config.getoption("quick") else set()
+    left_out |= set() if config.getoption("long") else {"large"}
+    out = [item for item in items if any(map(item.get_closest_marker, left_out))]
+    if out:
+        items[:] = [item for item in items if item not in set(out)]
+        config.hook.pytest_deselected(items=out)
 
 
 def pytest_generate_tests(metafunc):

@@ -354,6 +354,9 @@ cdef fill_default(object self, Operation *op, list operands, dict keywords):
     if len(operands) < op.nin or type(operands[op.nin - 1]) not in (int, float):
         return
     if not keywords.keys().isdisjoint(("dtype", "signature", "sig")):
+        # NumPy casts a number to its own types only.
+        if bfloat16_type >= 0 and np.dtype(keywords.get("dtype")).num == bfloat16_type:
+            operands[op.nin - 1] = np.dtype(keywords["dtype"]).type(operands[op.nin - 1])
         return
     for i in range(op.nin - 1):
         if type(operands[i]) not in (int, float) and not hasattr(operands[i], "__array_ufunc__"):
@@ -389,7 +392,7 @@ cdef refuse_dtypes(object self, list operands, object error):
             dtype = np.asarray(operand).dtype
         if not isinstance(dtype, np.dtype):
             continue
-        if dtype.kind not in "biuf" or dtype.itemsize > 8:
+        if (dtype.kind not in "biuf" or dtype.itemsize > 8) and dtype.num != bfloat16_type:
             raise TypeError(
                 f"{self.__name__}: an operand has dtype {dtype}; "
                 "wanted float16, float32, float64, or an integer or boolean dtype"

@@ -63,7 +63,8 @@ class Softmax(Activation):
 
     def _gradient(self, grad: Any, kept: Any, out: NDArray[Any] | None, /) -> Any:
         grad = self._array(grad)
-        dtype = np.result_type(float_dtype(self, grad), kept)
+        # np.result_type knows nothing that float16 and bfloat16 have in common.
+        dtype = np.subtract.resolve_dtypes((float_dtype(self, grad), kept.dtype, None))[2]
         return compute_wide(self._derivative, (grad, kept), dtype, out)
 
     def _array(self, operand: Any) -> Any:
