@@ -263,8 +263,6 @@ def drawn_calls(draw, name):
         keywords["casting"] = draw(
             st.sampled_from(["no", "equiv", "safe", "same_kind", "unsafe", "wrong"])
         )
-    if kinds[-1] == "number" and keywords.get("casting") in ("no", "equiv", "safe"):
-        del keywords["casting"]  # what they make of an int is NumPy's concern
     if draw(rarely):
         keywords["order"] = draw(st.sampled_from(["C", "F", "A", "K", "X"]))
     if draw(rarely):
@@ -430,14 +428,19 @@ def test_calls(ufuncs, isa, name, data):
     with np.errstate(all="ignore"):
         if loop is not None:
             full = [operand.astype(loop) for operand in full]
-        expected = compute(*full).reshape(shape)
+        expected = np.asarray(compute(*full))
+        expected = expected.reshape(shape) if expected.ndim else np.full(shape, expected)
     if loop is not None and not given_out:
         assert result.dtype == loop, said
+    loop_type = expected.dtype
     final = expected.dtype if not given_out else out.dtype.newbyteorder("=")
     if final.kind in "biu" and expected.dtype.kind not in "biu":
         return  # casting="unsafe": what becomes of NaN is up to the compiler
     with np.errstate(all="ignore"):
         expected = expected.astype(final)
+    shares = given_out and any(np.may_share_memory(out, operand) for operand in operands)
+    if mask is not True and shares and out.dtype.newbyteorder("=") != loop_type:
+        return  # NumPy 2.4 writes anything to masked elements then: np.exp does so too
     mask = np.broadcast_to(mask, shape)
     got = np.asarray(result)
     if given_out:
@@ -799,6 +802,16 @@ def test_a_number_takes_the_bfloat16_that_is_asked_for(ufuncs, isa, name):
         assert result.tobytes() == ufuncs[name](*operands, *slope).tobytes()
     with pytest.raises(TypeError, match="cast"):
         ufuncs[name](*(operand.astype("f4") for operand in operands), dtype=BFLOAT16)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("casting", ["no", "equiv", "safe", "same_kind"])
+def test_a_number_has_the_dtype_of_the_arrays_under_every_casting(ufuncs, isa, casting, dtype):
+    x = np.array([-2, 0, 3], dtype)
+    for slope in ((), (0.25,), (2,), (1e9,)):
+        with np.errstate(all="ignore"):
+            result = ufuncs["leaky_relu"](x, *slope, casting=casting)
+        assert result.tobytes() == ufuncs["leaky_relu"](x, *slope).tobytes()
 
 
 @pytest.mark.parametrize("layer_name", [*ACTIVATIONS, "Softmax"])

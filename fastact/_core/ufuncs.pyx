@@ -364,8 +364,9 @@ cdef fill_default(object self, Operation *op, list operands, dict keywords):
     others = operands[:op.nin - 1]
     if not all(isinstance(operand, (np.ndarray, np.generic)) for operand in others):
         return
-    # Most slopes are in the range of all types: NumPy will do.
-    if 1e-4 < abs(operands[op.nin - 1]) < 1e4 and all(operand.dtype.kind == "f" for operand in others):
+    # Most slopes are in the range of all types: NumPy will do, unless it is told not to cast.
+    if ("casting" not in keywords and 1e-4 < abs(operands[op.nin - 1]) < 1e4
+            and all(operand.dtype.kind == "f" for operand in others)):
         return
     if all(operand.dtype.num == bfloat16_type for operand in others):
         operands[op.nin - 1] = rounded_to_bfloat16(op, operands[op.nin - 1], others[0].dtype)
