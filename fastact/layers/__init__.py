@@ -1,4 +1,4 @@
-"""Layers: forward and backward passes that remember what lies between them.
+"""Layers: forward and backward passes that keep the intermediate results between them.
 
 >>> import numpy as np
 >>> from fastact.layers import LeakyReLU, Linear, Sequential
@@ -24,5 +24,5 @@ __all__ = ["Layer", "Linear", "Sequential", "Softmax"]
 __all__ += _activations.__all__
 
 for _name in __all__:
-    # A pickle names the module of a class: the one that users import from.
+    # A pickle stores the module of a class. It should be the public module.
     globals()[_name].__module__ = __name__

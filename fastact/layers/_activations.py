@@ -15,24 +15,24 @@ from fastact.layers._base import Layer, no_forward, wrong_gradient
 
 __all__ = ["Activation", "LeakyReLU", "ReLU", "SiLU", "Sigmoid", "Tanh"]
 
-# How hard NumPy's ufuncs look for overlap between operands: they answer at once, and say yes
-# where a proof would take long. (Any: NumPy's stubs know only -1 and 0.)
+# The effort that NumPy's ufuncs spend on the overlap check: the answer is immediate, and errs on
+# the side of overlap where an exact one would be slow. (Any: NumPy's stubs allow only -1 and 0.)
 _OVERLAP_WORK: Any = 1
 
 
 class Activation(Layer):
-    """What the activation layers have in common; not a layer itself.
+    """Base class of the activation layers.
 
-    A subclass brings `__call__` and `_gradient`, and gives `__init__` what to keep. The output
-    has the shape of the input and, if that is one of floats, its dtype.
+    Subclasses implement `__call__` and `_gradient`, and pass `save` to `__init__`. The output
+    has the shape of the input. It also has the dtype of the input if that is floating-point.
 
-    Results have the dtype, shape and type that the function of the same name in `fastact`
-    gives them; `backward` is such a function, of the gradient and the kept array.
+    Results have the same dtype, shape and type as those of the corresponding function in
+    `fastact`. `backward` applies such a function to the gradient and the saved array.
 
     Parameters
     ----------
     save : {"input", "output"}
-        What `forward` keeps for `backward`.
+        The array that `forward` saves for `backward`.
     """
 
     __slots__ = ("_kept", "_pool", "_save")
@@ -44,15 +44,15 @@ class Activation(Layer):
 
     @property
     def save(self) -> Literal["input", "output"]:
-        """What `forward` keeps for `backward`."""
+        """The array that `forward` saves for `backward`."""
         return self._save
 
     def _gradient(self, grad: Any, kept: Any, out: NDArray[Any] | None, /) -> Any:
-        """Compute the gradient with respect to the input; `kept` is what `save` says."""
+        """Compute the gradient with respect to the input; `kept` is the saved array."""
         raise NotImplementedError(f"{type(self).__name__} has no _gradient")
 
     def _ufuncs(self) -> tuple[np.ufunc, np.ufunc, float | None] | None:
-        """Tell `Linear` what to fuse: the ufuncs of both passes, and the last operand of both."""
+        """Return what `Linear` fuses: the ufuncs of both passes, and their last operand."""
         function, gradient = self.__call__, self._gradient
         if isinstance(function, np.ufunc) and isinstance(gradient, np.ufunc):
             return function, gradient, None
@@ -60,22 +60,22 @@ class Activation(Layer):
 
     @property
     def _rectifier_slope(self) -> float | None:
-        """Slope for x < 0 of a rectifier, by which `Linear` initialises; None for others."""
+        """Slope of a rectifier for x < 0, used by `Linear` for initialization; None otherwise."""
         return None
 
     def forward(self, x: ArrayLike, /, out: NDArray[Any] | None = None) -> Any:
-        """Compute the output and keep what `backward` needs.
+        """Compute the output and save the array that `backward` needs.
 
-        That is one array, the input or the output as `save` says. It is kept itself, not as
-        a copy: do not change it between `forward` and `backward`. Only an input that `out`
-        overwrites is copied first.
+        This is the input or the output, depending on `save`. The array is not copied, so do not
+        modify it between `forward` and `backward`. An input that `out` overwrites is copied
+        first.
 
         Parameters
         ----------
         x : array_like
         out : ndarray, optional
-            Where the output goes; may be `x`. If its dtype is narrower than that of `x` and
-            the output is kept, the gradient is that of the rounded output.
+            Array to store the output in; may be `x`. If its dtype is narrower than that of `x`
+            and the output is saved, the gradient is that of the rounded output.
 
         Returns
         -------
@@ -83,7 +83,7 @@ class Activation(Layer):
 
         Notes
         -----
-        A call that raises leaves what was kept before.
+        If the call raises an exception, the previously saved array is retained.
         """
         result = self._pool.like(x, x) if out is None else out
         if self._save == "output":
@@ -113,15 +113,15 @@ class Activation(Layer):
         self._kept = None
 
 
-# Where a layer has no setting, its call is that of the ufunc itself: a method around it
-# costs more than the ufunc takes for a small array.
+# Layers without settings use the ufunc itself as `__call__`. For a small array, a wrapper method
+# would take longer than the ufunc.
 
 
 class ReLU(Activation):
-    """max(0, x), element by element: `fastact.relu` and `fastact.relu_backward`.
+    """max(0, x), elementwise: `fastact.relu` and `fastact.relu_backward`.
 
-    `forward` keeps the output, which tells as well as the input where that was positive,
-    and which the next layer mostly keeps too; the input may go, or be overwritten.
+    `forward` saves the output, which is positive exactly where the input is. The next layer
+    usually saves the same array. The input can then be freed or overwritten.
     """
 
     __slots__ = ()
@@ -140,33 +140,34 @@ class ReLU(Activation):
 class LeakyReLU(Activation):
     """x where x > 0, else negative_slope * x: `fastact.leaky_relu` and its backward pass.
 
-    `forward` keeps the output if the slope is positive: the output has the sign of the
-    input then. For any other slope it keeps the input.
+    `forward` saves the output if the slope is positive, because the output then has the sign of
+    the input. Otherwise it saves the input.
 
     Parameters
     ----------
     negative_slope : float, default 0.01
-        Finite, in the dtype of the inputs too. 0 and negative slopes are allowed. It cannot be
-        changed afterwards.
+        Slope for x <= 0. It must be finite, also in the dtype of the inputs. It may be 0 or
+        negative. It cannot be changed later.
 
     Raises
     ------
     TypeError
-        If the slope is not a real number. The functions take arrays: one slope per channel.
+        If the slope is not a real number. For one slope per channel, use the functions, which
+        accept arrays.
     ValueError
-        If the slope is NaN, or infinite, which would make the output NaN at 0.
+        If the slope is NaN or infinite. An infinite slope would make the output NaN at 0.
     """
 
     __slots__ = ("_negative_slope",)
 
     def __init__(self, negative_slope: SupportsFloat = 0.01) -> None:
-        # A bool is a Real to Python, but LeakyReLU(True) is a mistake.
+        # bool is a subclass of int, but LeakyReLU(True) is a mistake.
         if not isinstance(negative_slope, Real) or isinstance(negative_slope, bool):
             raise TypeError(
                 "negative_slope is to be a real number, "
                 f"not {type(negative_slope).__name__}: {negative_slope!r}"
             )
-        # A Python float, because a NumPy scalar would have a say in the dtype of results.
+        # Convert to a Python float: a NumPy scalar would affect the dtype of the results.
         try:
             slope = float(negative_slope)
         except OverflowError:  # from an int
@@ -201,30 +202,30 @@ class Sigmoid(Activation):
     Parameters
     ----------
     save : {"input", "output"}, default "input"
-        What `forward` keeps. From the input, `fastact.sigmoid_backward` computes the
-        gradient to about an ULP everywhere. From the output,
-        `fastact.sigmoid_backward_from_output` computes it in a fraction of the time, but the
-        output has lost what the input was where it is near 1. It cannot be changed afterwards.
+        The array that `forward` saves. From the input, `fastact.sigmoid_backward` computes the
+        gradient to about one ULP everywhere. From the output,
+        `fastact.sigmoid_backward_from_output` is several times faster, but an output close to 1
+        does not determine the input accurately. It cannot be changed later.
 
     Raises
     ------
     TypeError
         If `save` is not a string.
     ValueError
-        If `save` is another string.
+        If `save` is any other string.
 
     Notes
     -----
-    The default is the input because what it costs is seen, and what the output loses is not.
-    From the output, a float32 gradient is off by thousands of ULP for x in [5, 10] and exactly
-    0 from x = 17 on (float16: from 8.3 on; float64: from 37.1 on), while it is right for -x: a
-    saturated unit stops learning on one side only. The cost: forward and backward together
-    take about 1.3 times as long for large arrays and 2 times in cache, the input stays in
-    memory until the next `forward`, and ``forward(x, out=x)`` has to copy it.
+    The default is "input" because its cost is easy to notice, while the loss of accuracy with
+    "output" is not. With "output", a float32 gradient is off by thousands of ULP for x in [5, 10]
+    and exactly 0 for x >= 17 (float16: x >= 8.3; float64: x >= 37.1). It is still accurate for
+    -x, so a saturated unit stops learning on one side only. With "input", forward and backward
+    together take about 1.3 times as long for large arrays, and twice as long for arrays in the
+    cache. The input also stays in memory until the next `forward`, and ``forward(x, out=x)`` has
+    to copy it.
 
-    ``Sigmoid(save="output")`` is right where inputs are known to stay small, or where gradients
-    below the precision of the output do not matter: the error is less than the ULP of 1, times
-    `grad`.
+    Use ``Sigmoid(save="output")`` if the inputs are known to be small, or if gradients below the
+    precision of the output do not matter. The error is less than the ULP of 1, times `grad`.
     """
 
     __slots__ = ()
@@ -256,7 +257,7 @@ class Sigmoid(Activation):
 class Tanh(Activation):
     """The hyperbolic tangent: `fastact.tanh` and `fastact.tanh_backward`.
 
-    `forward` keeps the input.
+    `forward` saves the input.
     """
 
     __slots__ = ()
@@ -271,7 +272,7 @@ class Tanh(Activation):
 class SiLU(Activation):
     """x / (1 + exp(-x)): `fastact.silu` and `fastact.silu_backward`.
 
-    `forward` keeps the input.
+    `forward` saves the input.
     """
 
     __slots__ = ()

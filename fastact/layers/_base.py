@@ -11,28 +11,28 @@ from fastact._core.operands import refuse_masked
 
 
 class Layer:
-    """What all layers have in common; not a layer itself.
+    """Base class of all layers.
 
-    A subclass brings `__call__`, `forward` and `backward`. It lets every parameter of its own
-    `__init__` be read under the parameter's name: repr, pickle and copy go by that.
+    Subclasses implement `__call__`, `forward` and `backward`. Every parameter of `__init__` must
+    also be an attribute of the same name, because repr, pickle and copy read these attributes.
 
-    Pickles and copies of a layer carry its settings and its parameters, and not what `forward`
-    has kept.
+    Pickles and copies contain the settings and parameters of a layer, but not the arrays that
+    `forward` saved.
     """
 
-    # No __dict__: a misspelt setting is an AttributeError.
+    # Without a __dict__, assigning to a misspelled setting raises an AttributeError.
     __slots__ = ()
 
     def __call__(self, x: ArrayLike, /, out: NDArray[Any] | None = None) -> Any:
-        """Compute the output and keep nothing.
+        """Compute the output without saving anything for `backward`.
 
-        What an earlier `forward` has kept stays.
+        Arrays saved by an earlier `forward` are retained.
 
         Parameters
         ----------
         x : array_like
         out : ndarray, optional
-            Where the output goes; may be `x`.
+            Array to store the output in; may be `x`.
 
         Returns
         -------
@@ -41,14 +41,15 @@ class Layer:
         raise NotImplementedError(f"{type(self).__name__} has no __call__")
 
     def forward(self, x: ArrayLike, /, out: NDArray[Any] | None = None) -> Any:
-        """Compute the output and keep what `backward` needs.
+        """Compute the output and save the arrays that `backward` needs.
 
         Parameters
         ----------
         x : array_like
-            May be kept itself, not as a copy: do not change it before `backward`. Nor the output.
+            The input and the output may be saved without a copy. Do not modify them before
+            `backward`.
         out : ndarray, optional
-            Where the output goes; may be `x`.
+            Array to store the output in; may be `x`.
 
         Returns
         -------
@@ -61,55 +62,60 @@ class Layer:
     ) -> Any:
         """Compute the gradients of the loss with respect to the parameters and to the input.
 
-        Those of the parameters go where `gradients` shows them. What `forward` has kept stays
-        until the next `forward`, so that this may be called any number of times.
+        The gradients of the parameters are written to the arrays that `gradients` returns. The
+        arrays saved by `forward` are retained until the next `forward`, so `backward` can be
+        called several times.
 
         Parameters
         ----------
         grad : array_like
-            Gradient of the loss with respect to the output of the last `forward`, of its shape.
+            Gradient of the loss with respect to the output of the last `forward`. It must have
+            the shape of that output; it is not broadcast.
         out : ndarray, optional
-            Where the gradient with respect to the input goes; may be `grad`.
+            Array to store the gradient with respect to the input in; may be `grad`.
         input_gradient : bool, default True
-            Whether to compute the gradient with respect to the input: the first layer of a
-            network that is trained has no use for it.
+            Whether to compute the gradient with respect to the input. The first layer of a
+            network does not need it for training.
 
         Returns
         -------
-        ndarray or scalar, or None without `input_gradient`
+        ndarray or scalar, or None
+            The gradient with respect to the input; None if `input_gradient` is False.
 
         Raises
         ------
         RuntimeError
-            If there was no `forward`.
+            If `forward` has not been called.
         ValueError
-            If `grad` is not of the shape of the output; it is not broadcast.
+            If `grad` does not have the shape of the output.
         """
         raise NotImplementedError(f"{type(self).__name__} has no backward")
 
     def parameters(self) -> dict[str, NDArray[Any]]:
-        """Name the parameters.
+        """Return the parameters by name.
 
         Returns
         -------
         dict of str to ndarray
-            The arrays themselves: what is written into one holds from then on.
+            The arrays themselves, not copies. Writing to one changes the parameter.
         """
         return {}
 
     def gradients(self) -> dict[str, NDArray[Any]]:
-        """Name the gradients of the loss with respect to the parameters.
+        """Return the gradients of the loss with respect to the parameters, by name.
 
         Returns
         -------
         dict of str to ndarray
-            Under the names of the parameters, the arrays that every `backward` overwrites; 0
-            before the first.
+            The keys are the names of the parameters. Each `backward` overwrites the arrays, which
+            are initially 0.
         """
         return {}
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
-        """Copy the parameters, by name, as for ``np.savez(path, **layer.state_dict())``.
+        """Return copies of the parameters by name.
+
+        They can be saved by ``np.savez(path, **layer.state_dict())``.
 
         Returns
         -------
@@ -123,21 +129,21 @@ class Layer:
         Parameters
         ----------
         state : mapping of str to array_like
-            A value for every parameter, of its shape, and nothing else: what `state_dict`
-            returned, what `numpy.load` opened, or PyTorch's state of the same layers. Floats of
-            another width are rounded.
+            One value of the right shape for each parameter, and nothing else. It can be the
+            result of `state_dict` or `numpy.load`, or PyTorch's state of the same layers. Values
+            are rounded to the dtype of the parameter.
 
         Raises
         ------
         TypeError
-            If `state` is not a mapping, or a value is masked, or neither floating-point nor
+            If `state` is not a mapping, or if a value is masked, or neither floating-point nor
             integer.
         ValueError
-            If names are missing or unexpected, a shape is wrong, or a parameter is read-only.
-            Nothing is changed then.
+            If a name is missing or unexpected, a shape is wrong, or a parameter is read-only. No
+            parameter is changed in this case.
         """
         if not isinstance(state, Mapping):
-            raise TypeError(f"state is to be a mapping of names to arrays, not {state!r}")
+            raise TypeError(f"state must be a mapping of names to arrays, not {state!r}")
         parameters = self.parameters()
         missing, unexpected = parameters.keys() - state.keys(), state.keys() - parameters.keys()
         if missing or unexpected:
@@ -145,7 +151,7 @@ class Layer:
                 f"{self!r}: missing in the state: {sorted(missing)}; "
                 f"unexpected: {sorted(map(str, unexpected))}"
             )
-        # All values are converted before the first is written.
+        # Convert all values before writing the first, so that an error changes nothing.
         values = {}
         for name, parameter in parameters.items():
             refuse_masked(name, state[name])
@@ -161,10 +167,10 @@ class Layer:
             parameter[...] = values[name]
 
     def _forget(self) -> None:
-        """Drop what `forward` has kept."""
+        """Release the arrays that `forward` saved."""
 
     def __repr__(self) -> str:
-        """Show the settings that are not the default."""
+        """Show the settings that differ from their defaults."""
         settings = (
             f"{name}={getattr(self, name)!r}"
             for name, parameter in signature(type(self)).parameters.items()
@@ -173,7 +179,7 @@ class Layer:
         return f"{type(self).__name__}({', '.join(settings)})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Make pickles and copies by calling the class with the settings."""
+        """Pickle and copy by calling the class with the settings."""
         return type(self), tuple(getattr(self, name) for name in signature(type(self)).parameters)
 
 

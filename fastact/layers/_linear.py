@@ -15,9 +15,9 @@ from fastact.layers._base import Layer, no_forward, wrong_gradient
 
 
 class _Nothing:
-    """What a layer has for a `Dense` before it is initialised."""
+    """Placeholder for the `Dense` of a layer that has not been initialized."""
 
-    # Not a __getattr__ of the layer: each access to its attributes would take longer.
+    # A __getattr__ of the layer itself would slow down every attribute access.
     def __getattr__(self, name: str) -> Any:
         raise RuntimeError("this Linear was made without __init__ and has no parameters yet")
 
@@ -28,46 +28,48 @@ class _Nothing:
 class Linear(Layer):
     """activation(x @ weight.T + bias), over the last axis of x.
 
-    The product is that of NumPy's BLAS. Bias and activation are one pass over its result, and
-    so are, backward, the gradients of the activation and of the bias.
+    The product is computed by NumPy's BLAS. Bias and activation are applied in a single pass over
+    its result. In the backward pass, the gradients of the activation and of the bias are also
+    computed in a single pass.
 
     Parameters
     ----------
     in_features, out_features : int
-        Lengths of the last axis of the input and of the output, 1 or more.
+        Length of the last axis of the input and of the output, at least 1.
     activation : Activation, optional
-        Such as ``ReLU()``, for its settings; it may be that of other layers, too. None: the
-        identity.
+        Activation layer, such as ``ReLU()``. Only its settings are used, so several layers can
+        share one. The default is None, the identity.
     dtype : float32 or float64, default float32
-        Of the parameters, of results and of gradients. Inputs and gradients of another dtype
+        Dtype of the parameters, results and gradients. Inputs and gradients of another dtype
         are converted.
     seed : optional
-        For the initial weights: what `numpy.random.default_rng` takes.
+        Seed for the initial weights, passed to `numpy.random.default_rng`.
 
     Raises
     ------
     TypeError
-        If an argument is of a wrong type, or `dtype` is neither float32 nor float64.
+        If an argument has the wrong type, or `dtype` is neither float32 nor float64.
     ValueError
-        If there are no features.
+        If `in_features` or `out_features` is less than 1.
 
     Notes
     -----
-    Before a rectifier of slope a for x < 0 (`ReLU`: 0), weights are drawn from a normal
-    distribution of variance 2 / ((1 + a**2) in_features), by He et al. [1]_, before anything
-    else from a uniform one of variance 2 / (in_features + out_features), by Glorot and
-    Bengio [2]_. The bias is 0.
+    If the activation is a rectifier with slope a for x < 0 (0 for `ReLU`), the weights are drawn
+    from a normal distribution with variance 2 / ((1 + a**2) in_features), following He et
+    al. [1]_. Otherwise they are drawn from a uniform distribution with variance
+    2 / (in_features + out_features), following Glorot and Bengio [2]_. The bias is initially 0.
 
-    Results are arrays that `forward` and `backward` use again once the caller has dropped them:
-    a training step allocates next to nothing. They are not changed before. A free-threaded
-    Python does not tell who has dropped what; there, they are new ones.
+    `forward` and `backward` reuse a result array once the caller holds no reference to it, so a
+    training step allocates almost no memory. An array that is still referenced is not changed. In
+    free-threaded Python, reference counts are not sufficient to decide this, and every result is
+    a new array.
 
-    Where a product overflows, recent versions of NumPy warn, as of any product; `numpy.errstate`
-    tells them not to.
+    If a product overflows, recent versions of NumPy issue a warning. Use `numpy.errstate` to
+    suppress it.
 
-    PyTorch has the same layout and names (``weight``, ``bias``): its state of a `Linear` is one
-    of this. The activation is not a layer of its own here, which matters for the names of a
-    `Sequential`: write ``Sequential(Linear(2, 3), ReLU())`` to have those of PyTorch.
+    PyTorch uses the same layout and names (``weight``, ``bias``), so the state of a PyTorch
+    `Linear` can be loaded. Here the activation is part of the layer, which affects the names in a
+    `Sequential`. Write ``Sequential(Linear(2, 3), ReLU())`` to get the names of PyTorch.
 
     References
     ----------
@@ -83,7 +85,7 @@ class Linear(Layer):
     _dense: Any
 
     def __new__(cls, *args: Any, **settings: Any) -> Self:
-        """Make a layer that says what it lacks, until `__init__` or `__setstate__` sees to it."""
+        """Create a layer that raises an informative error when used before initialization."""
         self = super().__new__(cls)
         self._activation = None
         self._dense = _Nothing()
@@ -103,7 +105,7 @@ class Linear(Layer):
         if activation is not None and not isinstance(activation, Activation):
             raise _wrong_activation(activation)
         if np.dtype(dtype) not in (np.float32, np.float64):
-            raise TypeError(f"dtype is to be float32 or float64, not {np.dtype(dtype)}")
+            raise TypeError(f"dtype must be float32 or float64, not {np.dtype(dtype)}")
         rng = np.random.default_rng(seed)
         slope = None if activation is None else activation._rectifier_slope
         if slope is None:
@@ -138,23 +140,23 @@ class Linear(Layer):
 
     @property
     def activation(self) -> Activation | None:
-        """What follows the product; it keeps nothing itself."""
+        """The activation, of which only the settings are used."""
         return self._activation
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Dtype of parameters, results and gradients."""
+        """Dtype of the parameters, results and gradients."""
         return self.weight.dtype
 
     @property
     def weight(self) -> NDArray[Any]:
-        """The weights, (out_features, in_features); the array itself."""
+        """The weights, of shape (out_features, in_features); not a copy."""
         weight: NDArray[Any] = self._dense.weight
         return weight
 
     @property
     def bias(self) -> NDArray[Any]:
-        """The bias, (out_features,); the array itself."""
+        """The bias, of shape (out_features,); not a copy."""
         bias: NDArray[Any] = self._dense.bias
         return bias
 
@@ -169,17 +171,17 @@ class Linear(Layer):
         return delivered(self._dense(x), out)
 
     def forward(self, x: ArrayLike, /, out: NDArray[Any] | None = None) -> Any:
-        """Compute the output and keep what `backward` needs.
+        """Compute the output and save the arrays that `backward` needs.
 
-        That is the input, and the output or, where the activation wants it, what it was
-        applied to. The arrays are kept themselves, not as copies: do not change them between
-        `forward` and `backward`. Only an input that `out` overwrites is copied first.
+        These are the input of the layer and either the output or the input of the activation,
+        depending on the activation. The arrays are not copied, so do not modify them between
+        `forward` and `backward`. An input that `out` overwrites is copied first.
 
         Parameters
         ----------
         x : array_like, shape (..., in_features)
         out : ndarray, shape (..., out_features), optional
-            Where the output is copied to; may be `x`.
+            Array to copy the output to; may be `x`.
 
         Returns
         -------
@@ -188,9 +190,10 @@ class Linear(Layer):
         Raises
         ------
         TypeError
-            If `x` is complex, object, string or masked, or `out` no array of floats.
+            If `x` is complex, object, string or masked, or if `out` is not a floating-point
+            array.
         ValueError
-            If the shape of `x` or `out` is wrong.
+            If `x` or `out` has the wrong shape.
         """
         x = self._input(x, out)
         if out is not None and np.may_share_memory(x, out):
@@ -213,7 +216,7 @@ class Linear(Layer):
         return delivered(dense.backward(grad, input_gradient), out)
 
     def _input(self, x: Any, out: Any) -> NDArray[Any]:
-        """Check the operands, and convert x if need be."""
+        """Check the operands, and convert `x` if necessary."""
         if not self._dense.takes(x):
             x = real_array(self, x, self.dtype)
             if x.ndim == 0 or x.shape[-1] != self.in_features:
@@ -229,7 +232,7 @@ class Linear(Layer):
         self._dense.forget()
 
     def __repr__(self) -> str:
-        """Show the settings that are not the default."""
+        """Show the settings that differ from their defaults."""
         text = f"in_features={self.in_features}, out_features={self.out_features}"
         if self._activation is not None:
             text += f", activation={self._activation!r}"
@@ -238,21 +241,23 @@ class Linear(Layer):
         return f"{type(self).__name__}({text})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Make pickles and copies with settings and parameters."""
+        """Pickle and copy the settings and the parameters."""
         state = self._activation, self.weight, self.bias
         return copyreg.__newobj__, (type(self),), state  # type: ignore[attr-defined]
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        """Take over settings and parameters; `copy.copy` hands over those of another layer.
+        """Restore settings and parameters.
+
+        The parameters are copied, because `copy.copy` passes those of another layer.
 
         Raises
         ------
         TypeError, ValueError
-            If they are not those of a layer. It is left as it was then.
+            If the state is not that of a `Linear`. The layer is not changed in this case.
         """
         if not isinstance(state, tuple) or len(state) != 3:
             raise TypeError(
-                "the state of a Linear is to be (activation, weight, bias), "
+                "the state of a Linear must be (activation, weight, bias), "
                 f"not {type(state).__name__}: {state!r}"
             )
         activation, weight, bias = state
@@ -262,10 +267,10 @@ class Linear(Layer):
 
 
 def _copied(parameter: Any) -> Any:
-    """Copy an array as `Dense` wants it, which judges anything else."""
+    """Copy an array to the layout that `Dense` requires; return other objects unchanged."""
     if type(parameter) is not np.ndarray:
         return parameter
-    # In the byte order of the machine: the pickle may be from another one.
+    # The pickle may come from a machine with another byte order.
     return np.array(parameter, parameter.dtype.newbyteorder("="), order="C")
 
 

@@ -1,4 +1,4 @@
-"""Layers one after the other."""
+"""Sequences of layers."""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -13,27 +13,28 @@ from fastact.layers._linear import Linear
 
 
 class Sequential(Layer):
-    """Layers one after the other, as one layer.
+    """A sequence of layers, applied in order, as a single layer.
 
     Parameters
     ----------
     *layers : Layer
-        At least one, and each once: a layer remembers one `forward`.
+        At least one layer. No layer may occur twice, because a layer saves the arrays of only one
+        `forward`.
 
     Raises
     ------
     TypeError
-        If one of them is not a layer.
+        If an argument is not a layer.
     ValueError
-        If there is none, if one occurs twice, or if a `Linear` has not as many input features
-        as the one before it has output features.
+        If there are no layers, if a layer occurs twice, or if the number of input features of a
+        `Linear` differs from the number of output features of the `Linear` before it.
 
     Notes
     -----
-    It has a length, it can be iterated and indexed, and a slice of it is a `Sequential` of the
-    same layers. Parameters are named as PyTorch names them: ``"0.weight"``, ``"0.bias"``.
+    A `Sequential` has a length and can be iterated over and indexed. A slice is a `Sequential` of
+    the same layers. Parameters have the same names as in PyTorch: ``"0.weight"``, ``"0.bias"``.
 
-    Where a `forward` raises on its way, what the layers had kept is dropped.
+    If `forward` raises an exception, all layers release the arrays that they saved.
 
     Examples
     --------
@@ -50,7 +51,7 @@ class Sequential(Layer):
 
     def __init__(self, *layers: Layer) -> None:
         if not layers:
-            raise ValueError("Sequential() is to have at least one layer")
+            raise ValueError("Sequential() must have at least one layer")
         for layer in layers:
             if not isinstance(layer, Layer):
                 raise TypeError(f"a layer is to be a Layer, such as ReLU(), not {layer!r}")
@@ -70,7 +71,7 @@ class Sequential(Layer):
 
     def forward(self, x: ArrayLike, /, out: NDArray[Any] | None = None) -> Any:
         if out is not None and np.may_share_memory(x := with_shape(x), out):
-            x = np.array(x, subok=True)  # it may be kept
+            x = np.array(x, subok=True)  # the first layer may save it
         try:
             for layer in self._layers[:-1]:
                 x = layer.forward(x)
@@ -101,11 +102,11 @@ class Sequential(Layer):
         }
 
     def __len__(self) -> int:
-        """Count the layers."""
+        """Return the number of layers."""
         return len(self._layers)
 
     def __iter__(self) -> Iterator[Layer]:
-        """Go through the layers."""
+        """Iterate over the layers."""
         return iter(self._layers)
 
     @overload
@@ -115,7 +116,7 @@ class Sequential(Layer):
     def __getitem__(self, index: slice) -> "Sequential": ...
 
     def __getitem__(self, index: Any) -> Layer:
-        """Find a layer, or make a `Sequential` of some."""
+        """Return a layer, or a `Sequential` of the layers in a slice."""
         if isinstance(index, slice):
             return Sequential(*self._layers[index])
         layer: Layer = self._layers[index]
@@ -130,12 +131,12 @@ class Sequential(Layer):
         return f"{type(self).__name__}({', '.join(map(repr, self._layers))})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Make pickles and copies by calling the class with the layers."""
+        """Pickle and copy by calling the class with the layers."""
         return type(self), self._layers
 
 
 def simple_layers(layers: tuple[Layer, ...]) -> Iterator[Layer]:
-    """Go through all layers that do not consist of others."""
+    """Iterate over all layers, recursing into each `Sequential`."""
     for layer in layers:
         if isinstance(layer, Sequential):
             yield from simple_layers(layer._layers)

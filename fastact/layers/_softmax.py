@@ -1,4 +1,4 @@
-"""Softmax, which is not elementwise."""
+"""Softmax, the one activation that is not elementwise."""
 
 import operator
 from math import inf
@@ -10,20 +10,20 @@ from numpy.typing import ArrayLike, NDArray
 from fastact._core.operands import compute_wide, float_dtype, refuse_masked
 from fastact.layers._activations import Activation
 
-# NumPy's stubs know no axis.
+# NumPy's stubs lack the `axis` parameter.
 _vecdot: Any = np.vecdot
 
 
 class Softmax(Activation):
-    """exp(x) / sum(exp(x)) along an axis: positive numbers of sum 1, as probabilities are.
+    """exp(x) / sum(exp(x)) along an axis: probabilities, which are positive and sum to 1.
 
-    The maximum is subtracted first, so that inputs of any size do. What `forward` keeps is
-    the output.
+    The maximum is subtracted first, so that large inputs do not overflow. `forward` saves the
+    output.
 
     Parameters
     ----------
     axis : int, default -1
-        The axis along which the outputs sum to 1. It cannot be changed afterwards.
+        The axis along which the outputs sum to 1. It cannot be changed later.
 
     Raises
     ------
@@ -32,10 +32,12 @@ class Softmax(Activation):
 
     Notes
     -----
-    -inf gives 0, and its gradient is 0. NaN, +inf, or nothing but -inf along the axis give
-    NaN all along it. float16 is computed in float32; integers are promoted as by `numpy.exp`.
-    A loss of the logits, `fastact.losses.CrossEntropyLoss`, is more accurate than one of these
-    outputs, and cheaper.
+    The output and the gradient are 0 for an input of -inf. If the inputs along the axis contain
+    NaN or +inf, or are all -inf, all outputs along it are NaN. float16 is computed in float32.
+    Integers are promoted as in `numpy.exp`.
+
+    For training, compute the loss from the logits with `fastact.losses.CrossEntropyLoss`. This is
+    more accurate and faster than computing it from the output of `Softmax`.
     """
 
     __slots__ = ("_axis",)
@@ -68,7 +70,7 @@ class Softmax(Activation):
         return compute_wide(self._derivative, (grad, kept), dtype, out)
 
     def _array(self, operand: Any) -> Any:
-        """Convert an operand; a matrix, too, which keeps no sums as columns."""
+        """Convert an operand; also a matrix, whose sums would not keep their dimensions."""
         refuse_masked(self, operand)
         return np.asarray(operand) if isinstance(operand, np.matrix) else np.asanyarray(operand)
 
