@@ -1,4 +1,4 @@
-"""Losses: the mean over a batch, and its gradient with respect to the predictions.
+"""Loss functions: the mean over a batch, and its gradient with respect to the predictions.
 
 >>> import numpy as np
 >>> from fastact.losses import MSELoss
@@ -25,10 +25,10 @@ __all__ = ["BCEWithLogitsLoss", "CrossEntropyLoss", "Loss", "MSELoss"]
 
 
 class Loss:
-    """What all losses have in common; not a loss itself.
+    """Base class of all losses.
 
-    16-bit types are computed in float32, anything else in the dtype of the prediction. No
-    floating-point warning is set. The loss of an empty batch is NaN.
+    16-bit types are computed in float32, other types in the dtype of the prediction.
+    Floating-point warnings are suppressed. The loss of an empty batch is NaN.
     """
 
     __slots__ = ("_dtype", "_kept", "_pool")
@@ -39,14 +39,14 @@ class Loss:
         self._pool = Pool()
 
     def __call__(self, prediction: ArrayLike, target: ArrayLike, /) -> float:
-        """Compute the mean loss and keep nothing.
+        """Compute the mean loss without saving anything for `backward`.
 
         Parameters
         ----------
         prediction : array_like
-            float16, float32 or float64; integers are promoted as by `numpy.exp`.
+            float16, float32 or float64. Integers are promoted as in `numpy.exp`.
         target : array_like
-            Of the shape of the prediction. It is not broadcast.
+            Must have the shape of the prediction; it is not broadcast.
 
         Returns
         -------
@@ -62,10 +62,10 @@ class Loss:
         return self._computed(prediction, target)[0]
 
     def forward(self, prediction: ArrayLike, target: ArrayLike, /) -> float:
-        """Compute the mean loss and keep what `backward` needs.
+        """Compute the mean loss and save the arrays that `backward` needs.
 
-        Parameters, result and errors are those of a call. The arrays may be kept themselves:
-        do not change them between `forward` and `backward`.
+        Parameters, result and errors are the same as those of `__call__`. The arrays may be saved
+        without a copy, so do not modify them between `forward` and `backward`.
         """
         value, self._kept, self._dtype = self._computed(prediction, target)
         return value
@@ -73,17 +73,17 @@ class Loss:
     def backward(self) -> NDArray[Any]:
         """Compute the gradient of the last `forward` with respect to the prediction.
 
-        This may be called any number of times, and may return the same array then.
+        It can be called several times, and may return the same array each time.
 
         Returns
         -------
         ndarray
-            Of the shape and the dtype of the prediction.
+            Has the shape and dtype of the prediction.
 
         Raises
         ------
         RuntimeError
-            If there was no `forward`.
+            If `forward` has not been called.
         """
         if self._kept is None:
             raise RuntimeError(
@@ -93,7 +93,7 @@ class Loss:
         return self._gradient(*self._kept).astype(self._dtype, copy=False)
 
     def _computed(self, prediction: Any, target: Any) -> tuple[float, Any, np.dtype[Any]]:
-        """Compute loss, what to keep, and the dtype of the gradient."""
+        """Compute the loss, the arrays to save, and the dtype of the gradient."""
         if alike(prediction, target):
             return *self._value(prediction, target), prediction.dtype
         for operand in (prediction, target):
@@ -113,7 +113,7 @@ class Loss:
         return real_array(self, target, prediction.dtype)
 
     def _value(self, prediction: NDArray[Any], target: NDArray[Any]) -> tuple[float, Any]:
-        """Compute loss, and the arguments of `_gradient`."""
+        """Compute the loss and the arguments of `_gradient`."""
         raise NotImplementedError(f"{type(self).__name__} has no _value")
 
     def _gradient(self, *kept: Any) -> NDArray[Any]:
@@ -128,11 +128,11 @@ class Loss:
         return f"{type(self).__name__}()"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Make pickles and copies that keep nothing."""
+        """Pickle and copy without the saved arrays."""
         return type(self), ()
 
 
-# As a decorator.
+# Used as a decorator.
 _silent = np.errstate(all="ignore")
 _squared_error = SquaredError()
 
@@ -154,9 +154,10 @@ class MSELoss(Loss):
 class BCEWithLogitsLoss(Loss):
     """The mean binary cross-entropy of sigmoid(prediction), over all elements.
 
-    That is, of -t log s(z) - (1 - t) log s(-z), for logits z and targets t in [0, 1], as
-    log(1 + exp(-abs(z))) + z ((z > 0) - t): logits of any size are taken, and infinite ones that
-    are right cost nothing. The gradient is (sigmoid(z) - t) / n.
+    This is the mean of -t log s(z) - (1 - t) log s(-z), for logits z and targets t in [0, 1]. It
+    is computed as log(1 + exp(-abs(z))) + z ((z > 0) - t), which does not overflow for logits of
+    large magnitude. An infinite logit of the correct sign has a loss of 0. The gradient is
+    (sigmoid(z) - t) / n.
     """
 
     __slots__ = ()
@@ -187,12 +188,11 @@ class BCEWithLogitsLoss(Loss):
 class CrossEntropyLoss(Loss):
     """The mean cross-entropy of softmax(prediction), over all samples.
 
-    The classes are the last axis of the logits. The target is either the index of the right
-    class, integers of the shape of the logits without the last axis; or probabilities, of the
-    shape of the logits. An index out of range is a ValueError.
+    The classes are along the last axis of the logits. The target is either the integer index of
+    the correct class, with the shape of the logits without the last axis, or the probabilities of
+    the classes, with the shape of the logits. An index out of range raises a ValueError.
 
-    The gradient is (softmax(prediction) - p) / n, if the probabilities p of each sample
-    sum to 1.
+    The gradient is (softmax(prediction) - p) / n if the probabilities p of each sample sum to 1.
     """
 
     __slots__ = ()
@@ -213,7 +213,7 @@ class CrossEntropyLoss(Loss):
                 f"{self!r}: the target has indices from {target.min()} to {target.max()}, "
                 f"there are {shape[-1]} classes"
             )
-        # Of the right classes among all elements.
+        # Indices of the correct classes into the flattened prediction.
         return np.arange(0, prediction.size, shape[-1]) + target.reshape(-1).astype(np.intp)
 
     @_silent
@@ -225,7 +225,7 @@ class CrossEntropyLoss(Loss):
         powers = np.exp(logits, out=self._empty(prediction))
         total = powers.sum(-1, keepdims=True)
         logits -= np.log(total)
-        # Minus the cross-entropies.
+        # The negated cross-entropies.
         if target.dtype.kind == "i":
             picked = logits.reshape(-1)[target]
         else:

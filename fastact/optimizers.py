@@ -1,4 +1,4 @@
-"""Stochastic gradient descent. Whoever needs another optimiser uses a framework.
+"""Stochastic gradient descent, the only optimizer in fastact.
 
 >>> import numpy as np
 >>> from fastact.layers import Linear
@@ -31,26 +31,26 @@ __all__ = ["SGD"]
 class SGD:
     """Gradient descent with momentum, in place.
 
-    As in PyTorch: velocity = momentum * velocity + gradient, parameter -= lr * velocity. But a
-    subnormal velocity becomes 0: where gradients stay 0, it would never get there, and would
-    make every step several times slower.
+    The update is that of PyTorch: velocity = momentum * velocity + gradient,
+    parameter -= lr * velocity. In addition, a subnormal velocity is set to 0. Otherwise it would
+    never reach 0 where the gradients stay 0, and would make every step several times slower.
 
     Parameters
     ----------
     model : Layer
-        Whose parameters are to be changed, by the gradients of its last `backward`. A part of a
-        model, such as ``model[1:]``, leaves the rest as it is.
+        The layer whose parameters are updated, using the gradients of its last `backward`. To
+        train only a part of a model, pass that part, such as ``model[1:]``.
     lr : float
-        Learning rate, 0 or more. It may be set anew between steps.
+        Learning rate, at least 0. It can be changed between steps.
     momentum : float, default 0.0
-        0 or more, and less than 1. It cannot be changed afterwards.
+        Momentum, at least 0 and less than 1. It cannot be changed later.
 
     Raises
     ------
     TypeError
-        If `model` is not a layer, or a number is no real number.
+        If `model` is not a layer, or if `lr` or `momentum` is not a real number.
     ValueError
-        If a number is out of its range, or the model has no parameters.
+        If `lr` or `momentum` is out of range, or if the model has no parameters.
     """
 
     __slots__ = ("_descent", "_lr", "_momentum")
@@ -80,11 +80,11 @@ class SGD:
 
     @property
     def momentum(self) -> float:
-        """Share of the velocity that is kept from step to step."""
+        """Fraction of the velocity that is retained from step to step."""
         return self._momentum
 
     def step(self) -> None:
-        """Change the parameters by one step."""
+        """Update the parameters by one step."""
         self._descent.step(self._lr, self._momentum)
 
     def __repr__(self) -> str:
@@ -93,7 +93,7 @@ class SGD:
 
 
 def _number(name: str, value: Any) -> float:
-    # A bool is a Real to Python.
+    # bool is a subclass of int, but not a sensible value here.
     if not isinstance(value, Real) or isinstance(value, bool):
         raise TypeError(f"{name} is to be a real number, not {type(value).__name__}: {value!r}")
     try:

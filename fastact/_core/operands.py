@@ -1,4 +1,4 @@
-"""What layers and losses do to their operands: checks and conversions."""
+"""Checks and conversions of the operands of layers and losses."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 
 def with_shape(operand: ArrayLike) -> Any:
-    """Return arrays of any library as they are, and anything else, such as a list, as an array."""
+    """Return an array of any library unchanged; convert other objects to a NumPy array."""
     return operand if hasattr(operand, "shape") else np.asarray(operand)
 
 
@@ -18,7 +18,7 @@ def real_array(who: object, operand: ArrayLike, dtype: np.dtype[Any]) -> NDArray
     Raises
     ------
     TypeError
-        If it is complex, object, string, structured or masked.
+        If the operand is complex, object, string, structured or masked.
     """
     refuse_masked(who, operand)
     array = np.asarray(operand)
@@ -28,7 +28,7 @@ def real_array(who: object, operand: ArrayLike, dtype: np.dtype[Any]) -> NDArray
 
 
 def shown(value: Any) -> str:
-    """Show a value in an error; Python refuses to show an int of more than 4,300 digits."""
+    """Return the repr for an error message; Python limits that of an int to 4,300 digits."""
     try:
         return repr(value)
     except ValueError:
@@ -36,7 +36,7 @@ def shown(value: Any) -> str:
 
 
 def refuse_masked(who: object, operand: Any) -> None:
-    """Raise a TypeError for a masked array, of which only the data would be seen."""
+    """Raise a TypeError for a masked array, whose mask would be ignored."""
     if isinstance(operand, np.ma.MaskedArray):
         raise TypeError(
             f"{who!r} takes no masked array: masked elements would count as any other; "
@@ -45,12 +45,12 @@ def refuse_masked(who: object, operand: Any) -> None:
 
 
 def float_dtype(who: object, x: Any) -> np.dtype[Any]:
-    """Find the dtype of `numpy.exp` of an array.
+    """Return the dtype of ``numpy.exp(x)``.
 
     Raises
     ------
     TypeError
-        If it is no real one.
+        If it is not float16, float32 or float64.
     """
     error = None
     try:
@@ -66,7 +66,7 @@ def float_dtype(who: object, x: Any) -> np.dtype[Any]:
 
 
 def wide(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Find the dtype to compute in: float32 for narrower ones."""
+    """Return the dtype to compute in: float32 for narrower dtypes, else `dtype` itself."""
     return np.dtype(np.float32) if dtype.itemsize < 4 else dtype
 
 
@@ -76,29 +76,29 @@ def compute_wide(
     dtype: np.dtype[Any],
     out: NDArray[Any] | None,
 ) -> Any:
-    """Call a function of arrays and an optional `out`, in `wide(dtype)`; the result is of `dtype`.
+    """Call ``function(*operands, out)`` in `wide(dtype)` and convert the result to `dtype`.
 
     `out` may share memory with the operands.
     """
     direct = None
     if out is not None:
         check_out(out, operands[0].shape, dtype)
-        # The first operand may be overwritten; the others are read after that.
+        # `function` may overwrite the first operand, but reads the others after that.
         if out.dtype == wide(dtype) and not any(
             np.may_share_memory(out, operand) for operand in operands[1:]
         ):
-            direct = np.asarray(out)  # of a matrix, which is two-dimensional always
+            direct = np.asarray(out)  # np.matrix would always be two-dimensional
     with np.errstate(all="ignore"):
         y = function(*(operand.astype(wide(dtype), copy=False) for operand in operands), direct)
         return y.astype(dtype, copy=False) if out is None else delivered(y, out)
 
 
 def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    """Raise what a ufunc would, were it given this `out` for a result."""
+    """Raise the error that a ufunc would raise if `out` cannot hold the result."""
     if not isinstance(out, np.ndarray):
-        raise TypeError(f"out is to be an ndarray, not {type(out).__name__}")
+        raise TypeError(f"out must be an ndarray, not {type(out).__name__}")
     if isinstance(out, np.ma.MaskedArray):
-        raise TypeError("out is to be an array without a mask, not a MaskedArray")
+        raise TypeError("out must be an array without a mask, not a MaskedArray")
     if out.shape != shape:
         raise ValueError(f"out has shape {out.shape}, the result {shape}")
     if not out.flags.writeable:
@@ -108,7 +108,7 @@ def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
 
 
 def delivered(result: Any, out: NDArray[Any] | None) -> Any:
-    """Return the result; in `out`, if there is one."""
+    """Return the result, copied to `out` if given."""
     if out is None or result is None or result is out:
         return result
     np.copyto(out, result, casting="same_kind")

@@ -1,8 +1,8 @@
-"""The table of instruction sets: build flags and the run-time check derive from it.
+"""The table of instruction sets, from which build flags and the run-time check are derived.
 
-A row is a name and the processor features that its kernels are compiled for.
-`setup.py` builds one extension per row, `cpu.pyx` asks the processor for the
-features, and the best supported row is picked at import.
+Each row has a name and the processor features that its kernels are compiled for. `setup.py`
+builds one extension per row. At import, `cpu.pyx` queries the features of the processor, and the
+best supported row is selected.
 """
 
 import platform
@@ -18,11 +18,11 @@ class Target:
     name : str
         The extension module in `fastact._core.kernels`, and the name in ``FASTACT_ISA``.
     features : tuple of str
-        What the processor must have, in GCC's names (``-m<feature>``).
+        Features that the processor must have, by their GCC names (``-m<feature>``).
     gcc_flags : tuple of str
-        More flags for gcc and clang.
+        Additional flags for GCC and Clang.
     msvc_flags : tuple of str
-        All of the flags for MSVC.
+        All flags for MSVC.
     """
 
     name: str
@@ -36,7 +36,7 @@ AVX2 = Target("avx2", ("avx2", "fma", "f16c"), (), ("/arch:AVX2",))
 AVX512 = Target(
     "avx512",
     (*AVX2.features, "avx512f", "avx512cd", "avx512vl", "avx512dq", "avx512bw"),
-    # Without it, gcc and clang stay at 32-byte vectors.
+    # Without this flag, GCC and Clang use 32-byte vectors.
     ("-mprefer-vector-width=512",),
     ("/arch:AVX512",),
 )
@@ -48,7 +48,7 @@ TARGETS = (AVX512, AVX2, BASELINE) if IS_X86_64 else (BASELINE,)
 
 
 def supported(features: frozenset[str]) -> tuple[str, ...]:
-    """Names of the instruction sets that a processor with `features` runs, best first."""
+    """Names of the instruction sets that a processor with `features` supports, best first."""
     return tuple(t.name for t in TARGETS if features.issuperset(t.features))
 
 
@@ -58,9 +58,9 @@ def choose(names: tuple[str, ...], forced: str | None = None) -> str:
     Parameters
     ----------
     names : tuple of str
-        The supported ones, best first.
+        The supported instruction sets, best first.
     forced : str, optional
-        The name that is asked for. Empty counts as none.
+        The name requested by the user. An empty string counts as None.
 
     Raises
     ------
