@@ -1,6 +1,6 @@
-"""Every formula under one name: ``cimport fastact.activations as formula``.
+"""All formulas in one namespace: ``cimport fastact.activations as formula``.
 
-A submodule has the name of its function: in ``fastact.activations``, `sigmoid` is the function.
+Submodules have the names of their functions. Here, `sigmoid` is the function, not the submodule.
 """
 
 from fastact.activations.arithmetic cimport absolute, to_odd_float

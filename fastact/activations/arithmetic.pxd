@@ -1,4 +1,4 @@
-"""Arithmetic that the formulas share: types, signs, fused multiply-add, NaN."""
+"""Arithmetic shared by the formulas: types, signs, fused multiply-add, NaN."""
 
 from libc.stdint cimport (
     int8_t, int16_t, int32_t, int64_t,
@@ -9,7 +9,7 @@ cdef extern from *:
     """
     #include <math.h>
 
-    /* Whether fma() is one instruction, which the compiler vectorises. */
+    /* Whether fma() is a single instruction, which the compiler vectorizes. */
     #if defined(__FMA__) || defined(__FP_FAST_FMA) || defined(__aarch64__) \\
         || defined(_M_ARM64) || (defined(_MSC_VER) && defined(__AVX2__))
     #define FASTACT_HARDWARE_FMA 1
@@ -67,17 +67,18 @@ cdef inline real with_sign(real size, real sign) noexcept nogil:
 
 
 cdef inline double add_to_odd(double a, double b) noexcept nogil:
-    """a + b rounded to odd: exact, or the neighbour whose last bit is set.
+    """a + b rounded to odd: the exact sum, or else the adjacent number whose last bit is set.
 
-    A sum rounded so can be rounded once more, to at most two bits less, without
-    the error of double rounding (Boldo and Melquiond 2008, "Emulation of FMA
+    Such a sum can be rounded again, to a precision that is at least two bits lower,
+    without a double rounding error (Boldo and Melquiond 2008, "Emulation of FMA
     and correctly rounded sums: proved algorithms using rounding to odd").
     """
     cdef double total = a + b
     cdef double part = total - a
     cdef double error = (a - (total - part)) + (b - part)     # Knuth's TwoSum: exact
-    # An inexact even sum has an odd neighbour on either side, and the exact sum lies
-    # between it and the one towards `error`. No compares: SSE2 has none of 64 bits.
+    # An inexact even sum has an odd number on either side. The exact sum lies between `total`
+    # and the one in the direction of `error`. This uses integer arithmetic, because SSE2 has
+    # no 64-bit comparisons.
     cdef double_bits odd, lost
     odd.value = total
     lost.value = error
@@ -90,16 +91,16 @@ cdef inline double add_to_odd(double a, double b) noexcept nogil:
 
 
 cdef inline double to_odd_float(double x) noexcept nogil:
-    """x rounded to odd to the 24 bits of a float: may be rounded again, to a float16."""
+    """x rounded to odd at the 24 bits of a float, so that it can be rounded again to float16."""
     cdef double_bits odd
-    cdef uint64_t rest = (<uint64_t> 1 << 29) - 1              # the bits that a float lacks
+    cdef uint64_t rest = (<uint64_t> 1 << 29) - 1              # the bits that a float does not have
     odd.value = x
     odd.bits = (odd.bits | ((odd.bits & rest) + rest)) & ~rest
     return odd.value
 
 
 cdef inline double high_half(double x) noexcept nogil:
-    """x rounded to 26 bits, in integers so that the largest x does not overflow."""
+    """x rounded to 26 bits, using integers so that the largest x does not overflow."""
     cdef double_bits half
     half.value = x
     half.bits = (half.bits + (<uint64_t> 1 << 26)) & ~((<uint64_t> 1 << 27) - 1)
@@ -116,8 +117,9 @@ cdef inline double product_error(double a, double b, double product) noexcept no
 cdef inline real fma(real a, real b, real c) noexcept nogil:
     """a * b + c, rounded once.
 
-    In software (Boldo and Melquiond 2008), a double holds the product of two floats
-    exactly, and a pair of doubles that of two doubles, unless it is below 2**-969.
+    The software version follows Boldo and Melquiond (2008). The product of two floats is
+    exact in a double. The product of two doubles is exact in a pair of doubles, unless it is
+    below 2**-969.
     """
     cdef double high, low, total, part, rest, result
     if HARDWARE_FMA:
@@ -131,19 +133,20 @@ cdef inline real fma(real a, real b, real c) noexcept nogil:
     else:
         high = a * b
         low = product_error(a, b, high)
-        # The sum of three: c + low, then high + that, and all that was lost.
+        # The sum of three numbers: c + low, then high + (c + low), and then the rounding errors
+        # of both.
         total = c + low
         part = total - c
         rest = (c - (total - part)) + (low - part)
         result = high + total
         part = result - high
         result += add_to_odd((high - (result - part)) + (total - part), rest)
-    # Infinity, NaN, and the sign of zero are those of the plain sum.
+    # Infinity, NaN and the sign of zero come from the plain sum.
     return <real> (result if absolute(result) > 0 else high + c)
 
 
 cdef inline real fma_of_any(real a, real b, real c) noexcept nogil:
-    """fma, also for doubles whose product is below 2**-969; in software, a call of libm."""
+    """fma that is also exact for doubles with a product below 2**-969; calls libm in software."""
     if real is float:
         return fma(a, b, c)
     else:
@@ -151,13 +154,13 @@ cdef inline real fma_of_any(real a, real b, real c) noexcept nogil:
 
 
 cdef inline real pass_nan(real result, real x) noexcept nogil:
-    """`result`, which is NaN where x is, with the bits that NaN x has.
+    """`result`, or x with its NaN payload and sign if x is NaN.
 
-    In hardware an operation on a NaN returns that NaN, so `result` has the bits of x already. The
-    software fma may lose the sign. This covers formulas in which every operation from x to
-    `result` has only the NaN of x to return. It does not cover a formula in which NaN x becomes
-    an infinite number on the way, such as a power of two made of its bits: infinity can make a
-    NaN of its own. Such a formula ends in ``result if x == x else x``.
+    In hardware, an operation on a NaN returns that NaN, so `result` already has the bits of x. The
+    software fma may lose the sign. This function is only valid for formulas in which no other NaN
+    can arise between x and `result`. It is not valid if NaN x can produce an infinity in an
+    intermediate step, such as a power of two built from its bits, because operations on infinity
+    can produce a different NaN. Such a formula must end in ``result if x == x else x``.
     """
     if HARDWARE_FMA:
         return result

@@ -1,4 +1,4 @@
-"""The exponential, in the parts that the formulas put together.
+"""The building blocks of the exponential, which the formulas combine.
 
 With k = round(-x / ln 2) and ln 2 = LN2_HIGH + LN2_LOW (Cody and Waite 1980), the reduced
 argument is r + low, |r| <= ln 2 / 2:
@@ -6,18 +6,19 @@ argument is r + low, |r| <= ln 2 / 2:
     r = x + k LN2_HIGH,    low = k LN2_LOW,
     exp(-x) = 2**k (1 - r + bend),    bend = (r + low)**2 P(r + low) - low
 
-r is exact, in an fma: the sum is a multiple of the last bit of LN2_HIGH and below 1/2. It is
-kept apart from bend: their sum would be off by 2**-26, half its last bit, and this would be the
-greatest error of the sigmoid but for its rounding.
+r is exact when computed by an fma, because the sum is a multiple of the last bit of LN2_HIGH and
+below 1/2. r and bend are kept separate. Their sum would have a rounding error of 2**-26, half of
+its last bit, which would be the largest error of the sigmoid other than its own rounding.
 
-k is rounded by adding a number so large that its last bit is 1 (`round_at`). The sum also has
-k + bias in its low bits, one shift away from 2**k; the bias holds the scale that each formula
-wants.
+k is rounded by adding `round_at`, a number so large that its last bit is 1. The low bits of the
+sum are then k + bias, and a shift turns them into 2**k. The bias includes the scale that the
+formula requires.
 
 P is the minimax polynomial for the error of 1 - r + r**2 P(r) relative to exp(-r) on
-|r| <= ln 2 / 2, by Remez's exchange in 60 digits, then rounded: `tests/minimax.py` computes the
-coefficients, and a test compares. The error is 2**-28.2 in float and 2**-57.9 in double. It is
-not as small relative to expm1(-r), where r is near 0: `tanh` has a polynomial of its own there.
+|r| <= ln 2 / 2. It is computed with 60 digits by the Remez exchange algorithm in
+`tests/minimax.py` and then rounded. A test compares the coefficients. The error is 2**-28.2 in
+float and 2**-57.9 in double. Relative to expm1(-r) the error is larger for r near 0, so `tanh`
+uses another polynomial there.
 """
 
 from fastact.activations.arithmetic cimport double_bits, float_bits, fma, real
@@ -43,7 +44,7 @@ cdef inline real bend_of(real t, real low) noexcept nogil:
     """t**2 P(t) - low, for which exp(-t) is 1 - t + t**2 P(t); relative to exp(-t)."""
     cdef real t2, t4, p01, p23, p45, p67, p89
     t2 = t * t
-    # Estrin's order: short chains.
+    # Estrin's scheme, for short dependency chains.
     if real is float:
         p01 = fma(t, <float> -0.16666520634939012, <float> 0.49999993449121903)
         p23 = fma(t, <float> -0.008368716671222378, <float> 0.0416683877811)
@@ -79,7 +80,7 @@ cdef inline real quotient(real x, real round_at) noexcept nogil:
 
 
 cdef inline real power_of_two(real rounded) noexcept nogil:
-    """2**(e - bias of the type), e being in the low bits of `rounded`."""
+    """2**(e - bias of the type), where e is in the low bits of `rounded`."""
     cdef float_bits narrow
     cdef double_bits wide
     if real is float:

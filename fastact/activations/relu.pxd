@@ -10,14 +10,14 @@ cdef inline number relu(number x) noexcept nogil:
 
 
 cdef inline uint16_t relu_half(uint16_t half, uint16_t infinity) noexcept nogil:
-    """relu of a 16-bit type, given by its bits, and those of its infinity."""
+    """relu of a 16-bit type, given the bits of the number and of infinity in that type."""
     cdef int16_t signed_half = <int16_t> half
     cdef int16_t size = <int16_t> (half & 0x7FFF)
     cdef uint16_t positive = half if signed_half > 0 else 0
     return half if size > <int16_t> infinity else positive
 
 
-# In both gradients NaN is asked for last. Asked for first, it costs up to a half more.
+# The NaN check comes last here and in `leaky_relu_backward`. Placed first, it costs up to 50% more.
 
 cdef inline real relu_backward(real grad, real x) noexcept nogil:
     cdef real result = grad if x > 0 else 0

@@ -10,20 +10,21 @@ from fastact.activations.exponential cimport power_of_two, quotient, reduce_argu
 
 @cython.cdivision(True)
 cdef inline real sigmoid(real x) noexcept nogil:
-    """1 / (1 + exp(-x)), subnormal results included.
+    """1 / (1 + exp(-x)), including subnormal results.
 
     With one = 2**-S and scale = one * 2**k, the denominator (1 + exp(-x)) 2**-S is
-    one + scale + scale * (bend - r). It is kept as `whole + rest`, each sum split
-    into its rounded value and what that lost (Dekker's FastTwoSum), and the
-    rounded reciprocal y is corrected once by its residual 1 - y (whole + rest).
+    one + scale + scale * (bend - r). It is represented as `whole + rest`, where each
+    sum is split into its rounded value and the rounding error (Dekker's FastTwoSum).
+    The rounded reciprocal y is corrected once by its residual 1 - y (whole + rest).
 
-    Error: 0.5 ULP from the last rounding, and below 0.22 from the exponential (P, the
-    rounding of bend and of low): 0.71 ULP at most where the result is normal. Where it is
-    subnormal, the second rounding makes it 0.80. `fastact check --exhaustive` tells.
+    Error: 0.5 ULP from the last rounding, and less than 0.22 from the exponential (P and
+    the rounding of bend and low). The total is at most 0.71 ULP for normal results, and
+    0.80 ULP for subnormal ones, because these are rounded twice. The bounds can be checked
+    by `fastact check --exhaustive`.
 
-    S is half of the exponent range of the results, so that for no x the
-    denominator or its reciprocal leaves the normal numbers: a result that is
-    subnormal is rounded a second time by the last product, and only there.
+    S is half of the exponent range of the results, so that the denominator and its
+    reciprocal are normal numbers for every x. Only the last product can be subnormal,
+    and only in that case is the result rounded a second time.
     """
     cdef real tiny, lowest, highest, one, round_at, shifted, rounded, r, bend, scale
     cdef real powers, lost, whole, rest, y
@@ -37,8 +38,8 @@ cdef inline real sigmoid(real x) noexcept nogil:
         lowest, highest = -746, 40
         one = 1.1113793747425387e-162                          # 2**-538
         round_at = 6755399441055744.0 + 1023 - 538             # 1.5 * 2**52 + bias
-    # Moves the result by less than 2**-7 ULP, and keeps denormal x, which the
-    # processor handles slowly, out of every product.
+    # This changes the result by less than 2**-7 ULP. It keeps subnormal x out of all
+    # products, because the processor handles subnormal numbers slowly.
     shifted = x + tiny
     shifted = highest if shifted > highest else shifted
     rounded = quotient(shifted, round_at)
@@ -50,7 +51,7 @@ cdef inline real sigmoid(real x) noexcept nogil:
     rest = fma(scale, bend, fma(-scale, r, powers - whole)) + lost
     y = <real> 1 / whole
     y = fma(y, fma(-rest, y, fma(-whole, y, <real> 1)), y)
-    # Below `lowest`, where all of the above is nonsense, the result rounds to zero.
+    # Below `lowest`, the computation above is invalid and the result rounds to zero.
     return <real> 0 if x < lowest else pass_nan(y * one, shifted)
 
 
@@ -58,32 +59,33 @@ cdef inline real sigmoid(real x) noexcept nogil:
 cdef inline real logistic_slope(real grad, real x, real factor) noexcept nogil:
     """grad * factor**2 * e / (1 + e)**2 with e = exp(-|factor * x|).
 
-    The gradient of sigmoid, with factor = 1, and of tanh(x) = 2 s(2 x) - 1, with factor = 2. The
-    factor is a constant where this is called, and the compiler removes products with 1.
+    This is the gradient of sigmoid for factor = 1, and of tanh(x) = 2 s(2 x) - 1 for factor = 2.
+    Callers pass the factor as a constant, so the compiler removes products with 1.
 
-    As in `sigmoid`, 1 / (1 + e) = y (1 + t), with t the residual of the division.
+    As in `sigmoid`, 1 / (1 + e) = y (1 + t), where t is the residual of the division.
     With y**2 = square + low and e = 2**k (1 - r + bend),
 
         e / (1 + e)**2 = 2**k (square + more),
-        more = (bend - r) square + 2 t square (1 + bend - r) + low,
+        more = (bend - r) square + 2 t square (1 + bend - r) + low.
 
-    and `grad` is multiplied in before the last sum: rounded once, in an fma. Error: at most
-    1.10 ULP for grad = 1 in float, and 1.35 for those sampled by `fastact check`.
+    The terms are multiplied by `grad` before the last sum, which an fma rounds only once. Error:
+    at most 1.10 ULP for grad = 1 in float, and 1.35 for the gradients sampled by `fastact check`.
 
-    2**k is two factors of about the same size: `before`, which `grad` is multiplied by first of
-    all, lest it overflow, and `after`. What a small `grad` loses by the former to underflow is
-    less than half an ULP of the result. At |x| = 215 (1500), beyond which x is clipped, both
-    are zero: there an infinite `grad` gives NaN, as infinity times zero does.
+    2**k is split into two factors of about the same size, `before` and `after`. `grad` is first
+    multiplied by `before`, which prevents overflow. The underflow of a small `grad` in this product
+    causes an error of less than half an ULP of the result. |factor * x| is clipped at 215 (1500 in
+    double), where both factors are zero. There, an infinite `grad` gives NaN, like infinity times
+    zero.
 
-    factor**2 must be multiplied in where it neither overflows nor multiplies the rounding of a
-    subnormal number: first of all for a `grad` below 1, and last for others. Where there is a
-    factor, a `grad` below 1 is also lifted by a power of two until the last product, so that no
-    step before it is subnormal.
+    The multiplication by factor**2 must neither overflow nor amplify the rounding error of a
+    subnormal number. It is therefore the first operation for |grad| < 1, and the last otherwise. If
+    the factor is not 1, |grad| < 1 is also scaled up by a power of two until the last product, so
+    that no intermediate result is subnormal.
     """
     cdef real tiny, highest, minute, largest, round_at
     cdef real size, clipped, rounded, part, before, after, scale, r, low, bend
     cdef real powers, whole, rest, y, t, square, more, first, last, lift
-    cdef real zero = 0, one = 1                                # a literal would be a double in C
+    cdef real zero = 0, one = 1                                # literals would be double in C
     if real is float:
         tiny = <float> 4.656612873077393e-10                   # 2**-31
         highest = 215
@@ -100,11 +102,11 @@ cdef inline real logistic_slope(real grad, real x, real factor) noexcept nogil:
     clipped = highest if size > highest else size
     rounded = quotient(clipped, round_at)
     r = reduce_argument(clipped, rounded - round_at, &bend)
-    # Either may be subnormal, and is scaled from a normal number.
+    # Both factors may be subnormal, so they are scaled down from normal numbers.
     part = fma(rounded - round_at, <real> 0.5, round_at)
     before = power_of_two(part) * minute
     after = power_of_two(rounded - (part - round_at)) * minute
-    # 1 + e.
+    # 1 + e = whole + rest.
     scale = before * after
     powers = one + scale
     whole = fma(scale, bend - r, powers)
@@ -119,9 +121,9 @@ cdef inline real logistic_slope(real grad, real x, real factor) noexcept nogil:
     first = factor * factor * lift if absolute(grad) < one else one
     last = one / lift if absolute(grad) < one else factor * factor
     grad = grad * (before * first)
-    # An infinite gradient stays infinite: inf - inf must not be met.
+    # Avoid inf - inf, so that an infinite gradient remains infinite.
     more = grad * more if absolute(grad) <= largest else zero
-    # The factor is positive; a gradient of -0.0, or one that becomes it, keeps its sign.
+    # The factors are positive, so the result has the sign of `grad`, even if it is zero.
     more = fma_of_any(grad, square, more) * (after * last)
     return with_sign(pass_nan(more, size), grad)
 
@@ -136,25 +138,26 @@ cdef inline real sigmoid_backward_from_output(real grad, real y) noexcept nogil:
     return grad * pass_nan(fma(-y, y, y), y)
 
 
-# For float16 and bfloat16: correctly rounded (the gradient for grad = 1). The tests try all
-# 65,536 inputs of both types.
+# The functions for float16 and bfloat16 are correctly rounded (the gradient for grad = 1). The
+# tests check all 65,536 inputs of both types.
 
 @cython.cdivision(True)
 cdef inline float sigmoid_narrow(float x) noexcept nogil:
-    """sigmoid of a number of a narrower type, to be rounded to that type.
+    """sigmoid of a number of a narrower type; the caller rounds the result to that type.
 
-    As `sigmoid`, without what makes that exact to less than an ULP of float: off by 2.6 above
-    x = -10 and 5.2 below, which is enough but where the result is next to a tie of the
-    narrower type. Many a
-    1/2 + x/4 is one, for small x, and sigmoid lies x**3/48 nearer to 1/2, which is not seen
-    in float. Below 2**-4, shrinking x by 2**-12 makes it seen: together less than 2**-16, where
-    no other x/4 is nearer to a tie. Otherwise x is moved by 2**-24; without that, sigmoid(-0.1639)
-    in float16 is the one result that is off.
+    This is `sigmoid` without the steps that make it accurate to less than an ULP of float. The
+    error is up to 2.6 ULP above x = -10 and 5.2 ULP below. This is accurate enough, except where
+    the result is close to a tie of the narrower type.
+
+    For small x, 1/2 + x/4 is often a tie. sigmoid(x) is closer to 1/2 by x**3/48, which is lost in
+    float. Below 2**-4, x is therefore multiplied by 1 - 2**-12. The two differences add up to less
+    than 2**-16, and an x/4 that is not a tie is never closer to one than that. Elsewhere, x is shifted
+    by 2**-24. Without the shift, sigmoid(-0.1639) in float16 would be the only incorrect result.
     """
     cdef float one, round_at, moved, rounded, r, t2, p01, p23, scale, whole, y
     one = <float> 2.6469779601696886e-23                       # 2**-75
     round_at = <float> (12582912.0 + 127 - 75)                 # 1.5 * 2**23 + bias
-    moved = x - <float> 5.960464477539063e-08                  # never denormal
+    moved = x - <float> 5.960464477539063e-08                  # never subnormal
     moved = <float> 25 if moved > 25 else moved
     rounded = quotient(moved, round_at)
     r = fma(rounded - round_at, <float> 0.693147182464599609375, moved)
@@ -169,5 +172,5 @@ cdef inline float sigmoid_narrow(float x) noexcept nogil:
 
 
 cdef inline float sigmoid_backward_narrow(float grad, float x) noexcept nogil:
-    """sigmoid_backward for numbers of a narrower type, to be rounded to that type."""
+    """sigmoid_backward for a narrower type; the caller rounds the result to that type."""
     return <float> to_odd_float(sigmoid_backward(<double> grad, <double> x))

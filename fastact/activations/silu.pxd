@@ -10,16 +10,16 @@ from fastact.activations.exponential cimport (
 
 @cython.cdivision(True)
 cdef inline real silu(real x) noexcept nogil:
-    """x / (1 + exp(-x)), subnormal results included.
+    """x / (1 + exp(-x)), including subnormal results.
 
-    As `sigmoid`, with x multiplied in before the residual t of the reciprocal y is: x y + x y t is
-    rounded once, in an fma. So the error is that of sigmoid, without a rounding of the product:
-    at most 0.83 ULP in float, over all inputs, where the result is subnormal and the last product
-    rounds a second time; and 0.78 in double among those sampled.
+    This is computed like `sigmoid`, but y is multiplied by x before it is corrected by its residual
+    t. The sum x y + x y t is rounded once, in an fma, so the product adds no rounding error to that of
+    `sigmoid`. Error: at most 0.83 ULP in float over all inputs, reached where the result is subnormal
+    and rounded a second time by the last product; 0.78 ULP in double over the sampled inputs.
 
-    From `highest` on the result rounds to x, and below `lowest` to -0.0. Where |x| is below `tiny` it
-    rounds to x / 2: there x is kept out of the other products, because the processor handles
-    denormal numbers slowly.
+    The result rounds to x above `highest`, and to -0.0 below `lowest`. If |x| is below `tiny`, it
+    rounds to x / 2. In that case x is kept out of the other products, because the processor handles
+    subnormal numbers slowly.
     """
     cdef real tiny, lowest, highest, one, round_at, shifted, clipped, rounded, r, bend, scale
     cdef real powers, lost, whole, rest, y, t, result, factor
@@ -33,7 +33,7 @@ cdef inline real silu(real x) noexcept nogil:
         lowest, highest = -753, 40
         one = 1.1113793747425387e-162                          # 2**-538
         round_at = 6755399441055744.0 + 1023 - 538             # 1.5 * 2**52 + bias
-    # Moves the sigmoid by less than 2**-7 ULP, and keeps denormal x out of the exponential.
+    # This changes the sigmoid by less than 2**-7 ULP, and keeps subnormal x out of the exponential.
     shifted = x + tiny
     clipped = highest if shifted > highest else shifted
     rounded = quotient(clipped, round_at)
@@ -49,16 +49,16 @@ cdef inline real silu(real x) noexcept nogil:
     result = fma(factor, y, factor * y * t) * one
     result = x * <real> 0.5 if absolute(x) < tiny else result
     result = result if x >= lowest else <real> -0.0
-    # NaN takes the last branch, and keeps its bits.
+    # NaN takes the last branch, which preserves its bits.
     return result if shifted <= highest else x
 
 
 cdef inline real silu_slope_near_zero(real t, real low, real *more) noexcept nogil:
-    """4 silu'(t + low - z) = (t + low) P(t + low), as a sum with `more`; |t| < 1/8.
+    """4 silu'(t + low - z) = (t + low) P(t + low) for |t| < 1/8; the return value plus `more`.
 
-    -z = -1.2784645... is the zero of silu'. P is the minimax polynomial for the relative error:
-    2**-29.5 in float and 2**-59.5 in double (`tests/minimax.py`). The product with its first
-    coefficient is kept in two parts, the rest is small.
+    -z = -1.2784645... is the zero of silu'. P is the minimax polynomial for the relative error, which
+    is 2**-29.5 in float and 2**-59.5 in double (`tests/minimax.py`). Only the product with its first
+    coefficient is represented by two numbers, because the other terms are small.
     """
     cdef real first, product, t2, t4, t8, p01, p23, p45, p67, p89
     t2 = t * t
@@ -93,27 +93,26 @@ cdef inline real silu_backward(real grad, real x) noexcept nogil:
 
         (1 + e + x e) / (1 + e)**2 for x >= 0,    e (1 + e + x) / (1 + e)**2 for x < 0.
 
-    1 + e is whole + rest and 1 / (1 + e) is y (1 + t), as in `sigmoid`, and y**2 = square + low.
-    The numerator in brackets is n + rest: the sum of `whole` and x e, or x, is split into its
-    rounded value and what that lost (Knuth's TwoSum). With q = n square, what all the products
-    lost is summed up in `more`, and `grad` is multiplied in before the last sum, as in
-    `logistic_slope`. The factor e = 2**k (1 - r + bend) of negative x is 2**k in two factors,
-    `before` and `after`; for positive x both are 1.
+    As in `sigmoid`, 1 + e = whole + rest and 1 / (1 + e) = y (1 + t). Also, y**2 = square + low.
+    The numerator in parentheses is n + rest: the sum of `whole` and x e, or x, is split into its
+    rounded value and the rounding error (Knuth's TwoSum). With q = n square, the errors of all
+    products are accumulated in `more`, and the terms are multiplied by `grad` before the last sum,
+    as in `logistic_slope`. For negative x, the factor 2**k of e = 2**k (1 - r + bend) is split into
+    `before` and `after`. For positive x, both are 1.
 
-    At -z = -1.2784645..., where the derivative is 0, 1 + e + x is a small difference of numbers
-    known to 2**-30. Within 1/8 of it a polynomial in x + z takes its place. z is the sum of two
-    numbers, so that x + z = t + low is known to the last bit next to the zero. k is -2 there, and
-    the polynomial has a factor of 4 for it.
+    The derivative is 0 at -z = -1.2784645..., where 1 + e + x suffers from cancellation, since its
+    terms have an error of 2**-30. Within 1/8 of the zero, a polynomial in x + z is used instead. z
+    is represented by two numbers, so that x + z = t + low is accurate to the last bit near the zero.
+    k is -2 there, so the polynomial includes a factor of 4.
 
-    Error: at most 1.08 ULP for grad = 1 in float, over all inputs, and 1.34 for those
-    sampled; in double 1.26 and 1.33 among those sampled. An infinite `grad` stays infinite, but
-    where 2**k is zero, below about x = -207 (-1490): there it gives NaN, as infinity times zero
-    does.
+    Error in float: at most 1.08 ULP for grad = 1 over all inputs, and 1.34 ULP for sampled gradients.
+    In double: 1.26 and 1.33 ULP over samples. An infinite `grad` gives an infinite result, except
+    where 2**k is zero, below about x = -207 (-1490). There it gives NaN, like infinity times zero.
     """
     cdef real tiny, highest, minute, largest, round_at, zero_high, zero_low
     cdef real size, clipped, rounded, part, before, after, scale, r, low, bend
     cdef real powers, whole, rest, y, t, square, n, term, back, q, more, near, near_more
-    cdef real zero = 0, one = 1                                # a literal would be a double in C
+    cdef real zero = 0, one = 1                                # literals would be double in C
     if real is float:
         tiny = <float> 4.656612873077393e-10                   # 2**-31
         highest = 215
@@ -154,7 +153,7 @@ cdef inline real silu_backward(real grad, real x) noexcept nogil:
     q = n * square
     more = fma(n, fma(t + t, square, low), fma(n, square, -q))
     more = fma(rest, square, more)
-    # The factor e of negative x.
+    # The factor e, for negative x only.
     before = before if x < 0 else one
     after = after if x < 0 else one
     r = r if x < 0 else zero
@@ -167,33 +166,34 @@ cdef inline real silu_backward(real grad, real x) noexcept nogil:
     near = silu_slope_near_zero(t, (back - t) + zero_low, &near_more)
     q = near if absolute(t) < <real> 0.125 else q
     more = near_more if absolute(t) < <real> 0.125 else more
-    # Has the sign of the result, also where that is zero.
+    # `term` has the sign of the result, even if the result is zero.
     term = grad * q
     grad = grad * before
-    # An infinite gradient stays infinite: inf - inf must not be met.
+    # Avoid inf - inf, so that an infinite gradient remains infinite.
     more = grad * more if absolute(grad) <= largest else zero
     more = with_sign(fma_of_any(grad, q, more) * after, term)
     return more if x == x else x
 
 
-# For float16 and bfloat16: correctly rounded (the gradient for grad = 1). The tests try all
-# 65,536 inputs of both types. The constants by which these are moved were found by trying.
+# The functions for float16 and bfloat16 are correctly rounded (the gradient for grad = 1). The
+# tests check all 65,536 inputs of both types. The shifts in `moved` were found by experiment.
 
 @cython.cdivision(True)
 cdef inline float silu_narrow(float x) noexcept nogil:
-    """silu of a number of a narrower type, to be rounded to that type.
+    """silu of a number of a narrower type; the caller rounds the result to that type.
 
-    As `sigmoid_narrow`. Near 0 it is x/2 + x**2/4, where the second term is at least 2**-15 |x|:
-    half of a subnormal number is a tie, and the sum must be seen to be above it.
+    This is computed like `sigmoid_narrow`. Near 0 the result is x/2 + x**2/4, with the second term
+    raised to at least 2**-15 |x|. Half of a subnormal number can be a tie, and the sum in float must
+    remain above it.
     """
     cdef float one, round_at, moved, clipped, rounded, r, t2, p01, p23, scale, y, size, near
     one = <float> 2.6469779601696886e-23                       # 2**-75
     round_at = <float> (12582912.0 + 127 - 75)                 # 1.5 * 2**23 + bias
-    moved = x - <float> 1.4156103134155273e-07                 # 19 * 2**-27; never denormal
+    moved = x - <float> 1.4156103134155273e-07                 # 19 * 2**-27; never subnormal
     clipped = <float> 25 if moved > 25 else moved
     rounded = quotient(clipped, round_at)
     r = remainder(clipped, rounded - round_at)
-    # The polynomial of `sigmoid_narrow`.
+    # The same polynomial as in `sigmoid_narrow`.
     t2 = r * r
     p01 = fma(r, <float> -0.16667114650028393, <float> 0.49999231495392864)
     p23 = fma(r, <float> -0.008312520140459853, <float> 0.041890156813028473)
@@ -205,25 +205,25 @@ cdef inline float silu_narrow(float x) noexcept nogil:
     near = <float> 3.0517578125e-05 if near < <float> 3.0517578125e-05 else near
     near = with_sign(fma(size, near, x * <float> 0.5), x)
     y = near if size < <float> 0.015625 else y
-    # NaN takes the last branch, and keeps its bits.
+    # NaN takes the last branch, which preserves its bits.
     return y if moved < 25 else x
 
 
 @cython.cdivision(True)
 cdef inline float silu_backward_narrow(float grad, float x) noexcept nogil:
-    """silu_backward for numbers of a narrower type, to be rounded to that type.
+    """silu_backward for a narrower type; the caller rounds the result to that type.
 
-    Without what makes `silu_backward` exact to an ULP of float. 1 + x is exact near the zero of
-    the derivative, which no number of a narrower type is next to. Below 2**-7 the result is
-    1/2 + x/2, of which many are ties, moved towards 1/2, where the exact value lies, by less than
-    the next tie. The constant 1 - 2**-24 in place of 1, and 2**-26 added to |x|, decide the ties
-    elsewhere.
+    This is `silu_backward` without the steps that make it accurate to an ULP of float. Near the zero
+    of the derivative, 1 + x is exact, and no number of a narrower type is very close to that zero.
+    For |x| < 2**-7 the result is 1/2 + x/2, which is often a tie. It is shifted toward 1/2, where
+    the exact value lies, by less than the distance to the next tie. Elsewhere, ties are resolved by
+    using 1 - 2**-24 instead of 1, and by adding 2**-26 to |x|.
     """
     cdef float minute, round_at, moved, rounded, k, part, before, after, scale, r, bend, y, n, slope
     cdef float one = 1
     minute = <float> 5.421010862427522e-20                     # 2**-64
     round_at = <float> (12582912.0 + 127 + 64)                 # 1.5 * 2**23 + biases
-    moved = absolute(x) + <float> 1.4901161193847656e-08       # 2**-26: never denormal
+    moved = absolute(x) + <float> 1.4901161193847656e-08       # 2**-26; never subnormal
     moved = <float> 215 if moved > 215 else moved
     rounded = quotient(moved, round_at)
     k = rounded - round_at
