@@ -219,7 +219,7 @@ class CrossEntropyLoss(Loss):
     @_silent
     def _value(self, prediction: NDArray[Any], target: NDArray[Any]) -> tuple[float, Any]:
         if not prediction.ndim:
-            raise ValueError(f"{self!r}: the prediction is to have at least one axis, of classes")
+            raise ValueError(f"{self!r}: the prediction must have at least one axis, of classes")
         largest = prediction.max(-1, keepdims=True, initial=-np.inf)
         logits = np.subtract(prediction, largest, out=self._empty(prediction))
         powers = np.exp(logits, out=self._empty(prediction))

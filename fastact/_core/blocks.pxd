@@ -5,24 +5,24 @@ from libc.string cimport memcpy
 from fastact._core.kernel cimport MAX_INPUTS, Kernel
 
 cdef enum:
-    # Bytes of a block. Four operands and the conversion buffer make 20 KiB, within the 32 KiB
-    # of the smallest L1 cache in use.
+    # Size of a block in bytes. The blocks of four operands and the conversion buffer take 20 KiB,
+    # less than the 32 KiB of the smallest L1 cache in use.
     BLOCK = 4096
-    # Room for a block per operand, one for conversions, and the alignment of the first.
+    # Space for one block per operand, the conversion buffer, and the alignment of the first block.
     STACK = (MAX_INPUTS + 2) * BLOCK + 63
 
 
 cdef inline char *aligned(char *address) noexcept nogil:
-    """The next multiple of 64 bytes, a line of the cache."""
+    """The address rounded up to a multiple of 64 bytes, the size of a cache line."""
     return <char *> ((<size_t> address + 63) & ~(<size_t> 63))
 
 
 cdef inline void move(
     char *source, Py_ssize_t step, char *target, Py_ssize_t target_step, Py_ssize_t item, Py_ssize_t n
 ) noexcept nogil:
-    """Copies n elements that lie `step` bytes apart to places `target_step` bytes apart."""
+    """Copy n elements with stride `step` to elements with stride `target_step`, in bytes."""
     cdef Py_ssize_t i
-    # memcpy of a constant size is one load and one store.
+    # memcpy with a constant size compiles to one load and one store.
     if step == item and target_step == item:
         memcpy(target, source, n * item)
     elif item == 4:
@@ -42,7 +42,7 @@ cdef inline void move(
 cdef inline void gather(
     const Kernel *kernel, char *source, Py_ssize_t step, char *target, Py_ssize_t n
 ) noexcept nogil:
-    """Contiguous copy of n elements that lie `step` bytes apart."""
+    """Copy n elements with a stride of `step` bytes to a contiguous block."""
     if step == 2 * kernel.item and kernel.every_second != NULL:
         kernel.every_second(source, target, n)
     else:

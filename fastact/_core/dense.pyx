@@ -2,17 +2,18 @@
 
 Design
 ------
-A dense layer is a matrix product, by NumPy's BLAS, and one pass over its result: tile by
-tile, each small enough for the L1 cache, the bias is added and the loop of the activation
-runs over the sums. Backward, the loop of its derivative runs over a tile and the rows of the
-result are added to the gradient of the bias. So every activation that has a ufunc of
-ours is fused, by the very loop of that ufunc: the bits are those of ``relu(x + bias)``.
+A dense layer consists of a matrix product, computed by NumPy's BLAS, and one pass over its
+result. The pass processes tiles that fit in the L1 cache: it adds the bias to a tile and
+runs the loop of the activation over the sums. The backward pass runs the loop of the
+derivative over a tile and adds the rows of the result to the gradient of the bias. This
+fusion works for all activations with a ufunc in this package. It uses the same loop as the
+ufunc, so the results are bitwise identical to those of, e.g., ``relu(x + bias)``.
 
-Large passes are split over threads: forward by rows, backward by columns, so that every sum
-runs over the rows in their order, however many threads there are.
+Large passes are split over threads. The forward pass is split by rows and the backward pass
+by columns, so that the order of every sum over the rows is independent of the number of
+threads.
 
-What a layer returns comes from a `Pool`, which hands an array out again once nobody
-else has it.
+Results are allocated from a `Pool`, which reuses an array once nothing else refers to it.
 """
 
 cimport numpy as cnp
@@ -35,21 +36,21 @@ cdef extern from "numpy/arrayobject.h":
 ctypedef void (*rows_t)(void *matrix, void *row, Py_ssize_t rows, Py_ssize_t columns) noexcept nogil
 
 cdef enum:
-    # Bytes of a tile: those of up to three arrays are in the L1 cache together.
+    # Size of a tile in bytes. The tiles of up to three arrays fit in the L1 cache together.
     TILE = 8192
-    # Columns that a thread is worth starting for: rows of less would be all overhead.
+    # Minimum number of columns per thread. With fewer, the overhead would dominate.
     WIDE = 64
     MAX_DIMS = cnp.NPY_MAXDIMS
 
 
 cdef struct Pass:
-    # One pass over the rows of matrices that lie alike.
-    const Kernel *kernel          # of the activation, or NULL
+    # One pass over the rows of matrices with the same memory layout.
+    const Kernel *kernel          # kernel of the activation, or NULL
     char *args[4]                 # operands of the kernel, its output last
     Py_ssize_t steps[4]
-    int count                     # of args
-    rows_t over_rows              # before the kernel, over its first operand; if `after`,
-    bint after                    # behind it, over its output
+    int count                     # number of args
+    rows_t over_rows              # runs before the kernel, over its first operand,
+    bint after                    # or, if `after`, after the kernel, over its output
     char *row
     Py_ssize_t rows
     Py_ssize_t columns
@@ -60,7 +61,7 @@ cdef void go_over_tiles(
     const Pass *this, Py_ssize_t row, Py_ssize_t last_row, Py_ssize_t first_column, Py_ssize_t last_column
 ) noexcept nogil:
     cdef Py_ssize_t width = last_column - first_column, fitting = TILE // this.item
-    # Whole rows lie one behind the other: a tile may have some, and may have a part of one.
+    # Whole rows are contiguous, so a tile consists of several whole rows or of a part of one row.
     cdef Py_ssize_t height = max(1, fitting // width) if width == this.columns else 1
     cdef Py_ssize_t column, tall, wide, offset
     cdef char *now[4]
@@ -103,31 +104,32 @@ cdef void run_shares(Pass *this) noexcept nogil:
 
 
 cdef class Dense:
-    """f(x @ weight.T + bias), forward and backward, and what lies between the two.
+    """f(x @ weight.T + bias), forward and backward, with the arrays saved between the two.
 
-    The layer above checks and converts what its caller gives: `takes` tells whether there is
-    a need to.
+    The caller must check and convert the operands, unless `takes` or `takes_gradient`
+    returns True for them.
 
     Parameters
     ----------
     weight, bias : ndarray
-        Contiguous, both float32 or both float64, of shapes (m, n) and (m,); anything else is
-        refused by a TypeError or ValueError.
+        Contiguous arrays of shapes (m, n) and (m,), both float32 or both float64. Anything
+        else raises a TypeError or ValueError.
     activation : layers.Activation, optional
-        f, where it is to be called.
+        f, which is called if `function` and `gradient` cannot be fused.
     function, gradient : numpy.ufunc, optional
-        f and its backward pass, to be fused if they are ours.
+        f and its backward pass, which are fused if they are ufuncs of this package.
     operand : float, optional
-        The last operand of both.
+        The last operand of both ufuncs.
     keeps_input : bool
-        Whether the backward pass of f goes by its input, and not by its output.
+        Whether the backward pass of f uses the input of f, rather than its output.
     table : dict, optional
         The kernel table to use.
     """
 
     cdef readonly cnp.ndarray weight, bias, weight_gradient, bias_gradient
     cdef readonly Pool pool
-    # Of the last forward: the input, as a matrix; the shapes; what the backward pass of f wants.
+    # Saved by the last forward: the input as a matrix, the array that the backward pass of f needs,
+    # and the shapes of output and input.
     cdef readonly object x, kept, shape, x_shape
     cdef cnp.ndarray transposed
     cdef object activation
@@ -167,7 +169,7 @@ cdef class Dense:
             store_number(self.function, operand, &self.operand)
 
     cpdef bint takes(self, x) noexcept:
-        """Whether x is an array of our type, of which the last axis fits."""
+        """Whether x is an array of the type of the layer with a last axis of the right length."""
         cdef cnp.ndarray array
         if not cnp.PyArray_CheckExact(x):
             return False
@@ -177,7 +179,7 @@ cdef class Dense:
                 and cnp.PyArray_DIM(array, cnp.PyArray_NDIM(array) - 1) == self.inputs)
 
     cpdef bint takes_gradient(self, grad) noexcept:
-        """Whether an array may be given to `backward`."""
+        """Whether `grad` can be passed to `backward`."""
         cdef cnp.ndarray array
         if not cnp.PyArray_CheckExact(grad):
             return False
@@ -186,13 +188,13 @@ cdef class Dense:
                 and (<object> array).shape == self.shape)
 
     def forget(self):
-        """Drops what `forward` has kept."""
+        """Release the arrays that `forward` saved."""
         self.x = self.kept = self.shape = self.x_shape = None
 
     cdef int check(self) except -1:
-        """Raises where the parameters are no longer what they were.
+        """Raise an error if the shape, dtype or layout of a parameter has changed.
 
-        NumPy lets everybody who has an array change its shape, dtype and memory in place.
+        NumPy allows changing the shape, dtype and memory of an array in place.
         """
         if self.weight is None:
             raise ValueError("a Dense that was never initialised")
@@ -200,11 +202,11 @@ cdef class Dense:
                 or not lies(self.bias, self.type_number, 1, self.columns, self.columns)):
             raise self.changed("weight and bias", (self.weight, self.bias))
         if cnp.PyArray_BYTES(self.weight) != cnp.PyArray_BYTES(self.transposed):
-            self.transposed = self.weight.T          # it was resized, and is what it was again
+            self.transposed = self.weight.T          # resized and back, with its data moved
         return 0
 
     cdef int check_backward(self, cnp.ndarray grad, cnp.ndarray x, cnp.ndarray kept) except -1:
-        """Raises where an array that `backward` reads or writes is not what it was."""
+        """Raise an error if an array that `backward` reads or writes has changed."""
         cdef Py_ssize_t n = cnp.PyArray_SIZE(grad)
         self.check()
         if x is None:
@@ -213,9 +215,9 @@ cdef class Dense:
             raise ValueError(f"a gradient of shape {(<object> grad).shape}, wanted {self.shape}")
         if cnp.PyArray_TYPE(x) != self.type_number or cnp.PyArray_NDIM(x) != 2 or (
                 cnp.PyArray_DIM(x, 0) != n // self.columns or cnp.PyArray_DIM(x, 1) != self.inputs):
-            raise self.changed("what forward() has kept", (x,))
+            raise self.changed("the input kept by forward()", (x,))
         if kept is not None and not flat(kept, self.type_number, n):
-            raise self.changed("what forward() has kept", (kept,))
+            raise self.changed("the array kept by forward()", (kept,))
         if (not lies(self.weight_gradient, self.type_number, 2, self.columns, self.inputs)
                 or not lies(self.bias_gradient, self.type_number, 1, self.columns, self.columns)):
             raise self.changed(
@@ -233,13 +235,13 @@ cdef class Dense:
             f"{self.columns} features; write into the array, or make another layer")
 
     def __call__(self, x):
-        """f of x; nothing is kept."""
+        """Compute the output without saving anything."""
         self.check()
         y = self.empty(x, self.columns, None)
         return self.compute(matrix(x, self.inputs), y, y)
 
     def forward(self, x):
-        """f of x, which `takes` x; what `backward` needs is kept."""
+        """Compute the output and save the arrays that `backward` needs; x must satisfy `takes`."""
         cdef bint linear = self.function == NULL and self.activation is None
         self.check()
         x_matrix = matrix(x, self.inputs)
@@ -251,9 +253,9 @@ cdef class Dense:
         return y
 
     def backward(self, cnp.ndarray grad, bint input_gradient):
-        """The gradient with respect to x, if wanted; those of the parameters are written.
+        """Compute the gradients of the parameters, and return that of x if requested.
 
-        `grad` is an array of our type, contiguous, and of the shape of the output.
+        `grad` must be a contiguous array of the type of the layer, with the shape of the output.
         """
         cdef cnp.ndarray x = self.x, kept = self.kept
         self.check_backward(grad, x, kept)           # before anything is written
@@ -263,7 +265,7 @@ cdef class Dense:
         elif self.activation is not None:
             dz = self.pool.take(cnp.PyArray_NDIM(grad), cnp.PyArray_DIMS(grad), self.type_number)
             put(self.activation._gradient(grad, kept, dz), dz)
-            self.check_backward(dz, x, kept)         # that was anybody's code
+            self.check_backward(dz, x, kept)         # again, because _gradient is arbitrary code
         cnp.PyArray_FILLWBYTE(self.bias_gradient, 0)
         self.run_pass(self.derivative, self.sum_rows, True, grad, kept, dz, self.bias_gradient)
         dz_matrix = matrix(dz, self.columns)
@@ -275,7 +277,10 @@ cdef class Dense:
         return x_gradient
 
     cdef object empty(self, cnp.ndarray x, Py_ssize_t columns, Pool pool):
-        """An array for a result, of the shape of x but for the last axis; without a pool, a new one."""
+        """An array for a result, with the shape of x except for the last axis.
+
+        It is a new array if `pool` is None.
+        """
         cdef cnp.npy_intp[MAX_DIMS] dims
         cdef int i, ndim = cnp.PyArray_NDIM(x)
         if ndim == 0:
@@ -288,7 +293,7 @@ cdef class Dense:
         return pool.take(ndim, dims, self.type_number)
 
     cdef object compute(self, x_matrix, z, y):
-        """f of x, in y; the input of f is left in z, if that is another array."""
+        """Compute the output in y; if z is another array, it receives the input of f."""
         sums = z if self.function == NULL else y
         product(x_matrix, self.transposed, matrix(z, self.columns))
         self.run_pass(self.function, self.add_to_rows, False, z, None, sums, self.bias)
@@ -300,7 +305,7 @@ cdef class Dense:
         self, const Kernel *kernel, rows_t over_rows, bint after,
         cnp.ndarray first, cnp.ndarray second, cnp.ndarray out, cnp.ndarray row
     ) except -1:
-        """One pass: the kernel from `first` (and `second`) to `out`, and `over_rows` with `row`."""
+        """Run the kernel from `first` (and `second`) to `out`, and `over_rows` with `row`."""
         cdef Pass this
         this.kernel, this.over_rows, this.after = kernel, over_rows, after
         this.item, this.columns = self.item, self.columns
@@ -323,16 +328,16 @@ cdef class Dense:
 
 
 cdef int check_parameters(weight, bias) except -1:
-    """Raises where a dense layer cannot have these; returns the number of their type."""
+    """Raise an error if the parameters are invalid; otherwise return their type number."""
     for name, array, ndim in (("weight", weight, 2), ("bias", bias, 1)):
         if type(array) is not np.ndarray:
             raise TypeError(f"{name} is to be an ndarray, not {type(array).__name__}")
         if array.dtype.num not in (cnp.NPY_FLOAT, cnp.NPY_DOUBLE):
-            raise TypeError(f"{name} is to be of float32 or float64, not {array.dtype}")
+            raise TypeError(f"{name} must be of float32 or float64, not {array.dtype}")
         if array.ndim != ndim or 0 in array.shape:
             raise ValueError(f"{name} has shape {array.shape}, wanted {ndim} axes, none of length 0")
         if not cnp.PyArray_ISCARRAY_RO(array):
-            raise ValueError(f"{name} is to be contiguous, aligned and in the byte order of the machine")
+            raise ValueError(f"{name} must be contiguous, aligned and in the byte order of the machine")
     if weight.dtype != bias.dtype:
         raise TypeError(f"weight has dtype {weight.dtype}, bias {bias.dtype}; wanted one dtype")
     if bias.shape != weight.shape[:1]:
@@ -341,32 +346,32 @@ cdef int check_parameters(weight, bias) except -1:
 
 
 cdef bint lies(cnp.ndarray array, int type_number, int ndim, Py_ssize_t first, Py_ssize_t last) noexcept:
-    """Whether an array is contiguous, of a type, and has one or two dimensions of these lengths."""
+    """Whether an array is contiguous and has this type, and `ndim` (1 or 2) axes of these lengths."""
     return (cnp.PyArray_TYPE(array) == type_number and cnp.PyArray_ISCARRAY_RO(array)
             and cnp.PyArray_NDIM(array) == ndim
             and cnp.PyArray_DIM(array, 0) == first and cnp.PyArray_DIM(array, ndim - 1) == last)
 
 
 cdef bint flat(cnp.ndarray array, int type_number, Py_ssize_t n) noexcept:
-    """Whether an array is contiguous, of a type, and has n elements."""
+    """Whether an array is contiguous and has this type and n elements."""
     return (cnp.PyArray_TYPE(array) == type_number and cnp.PyArray_ISCARRAY_RO(array)
             and cnp.PyArray_SIZE(array) == n)
 
 
 cdef object matrix(cnp.ndarray array, Py_ssize_t columns):
-    """An array with its leading axes made one."""
+    """An array with all axes but the last combined; a view if the array is contiguous."""
     return array if cnp.PyArray_NDIM(array) == 2 else array.reshape(-1, columns)
 
 
 cdef int put(result, out) except -1:
-    """Sees to it that a result is in `out`, in case that it is somebody's own function."""
+    """Copy a result to `out` if a user-defined function returned another array."""
     if result is not out:
         out[...] = result
     return 0
 
 
 cdef object product(a, b, out):
-    """a @ b, by `numpy.dot`: `numpy.matmul` takes half a microsecond more."""
+    """a @ b by `numpy.dot`, because `numpy.matmul` takes half a microsecond longer."""
     return PyArray_MatrixProduct2(a, b, out)
 
 

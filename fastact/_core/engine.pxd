@@ -1,4 +1,4 @@
-"""What the engine offers to the modules above it."""
+"""C interface of the engine."""
 
 from fastact._core.kernel cimport Kernel
 

@@ -1,14 +1,15 @@
-"""The driver of all kernels: blocks, conversions and shares of threads. It knows no activation.
+"""The driver of all kernels: blocks, conversions and threads, independent of the activations.
 
 Design
 ------
-`run` gets one inner loop of a ufunc, that is, a base address and a step in bytes per
-operand. A kernel takes contiguous operands of the type it computes in. Where all
-operands are that already, `run` calls it once. Any other operand goes through a block
-on the stack, small enough that the blocks of all operands stay in the L1 cache: gathered
-(and converted) before the kernel runs on the block, scattered after.
+`run` executes one inner loop of a ufunc, given a base address and a step in bytes for each
+operand. A kernel requires contiguous operands of the type in which it computes. If all
+operands meet this requirement, `run` calls the kernel once. All other operands are
+processed by blocks on the stack. The elements of an input are gathered into a block (and
+converted) before the kernel runs, and the output is scattered afterwards. The blocks are
+small enough that those of all operands fit in the L1 cache.
 
-A large call is split over threads, each with a contiguous share of the elements.
+A large call is split over threads, each of which processes a contiguous share of the elements.
 """
 
 cimport cython
@@ -21,8 +22,8 @@ from fastact.activations cimport to_odd_float
 
 cdef extern from *:
     """
-    /* The compiler knows nothing of the status flags: only volatile keeps the conversion
-       between saving and restoring them. */
+    /* The compiler does not model the status flags. volatile prevents it from moving the
+       conversion out of the code between saving and restoring them. */
     static inline float fastact_narrow(double value)
     {
         volatile double wide = value;
@@ -33,13 +34,14 @@ cdef extern from *:
     float narrow "fastact_narrow"(double value) noexcept nogil
 
 cdef enum:
-    # Bytes of a result from which it goes past the cache. With one thread, relu of float32
-    # takes 0.45 instead of 0.56 ns an element for 64 MiB, but for 16 MiB 0.43 instead of 0.29.
+    # Results of at least this size in bytes are written with stores that bypass the cache. With
+    # one thread, this changes the time of float32 relu per element from 0.56 to 0.45 ns for
+    # 64 MiB, but from 0.29 to 0.43 ns for 16 MiB.
     STREAM = 1 << 25
 
 
 cdef void store_number(const Kernel *kernel, double value, void *target) noexcept nogil:
-    """Writes a double as an element of the arrays of a kernel; raises no status flag."""
+    """Store a double in the element type of a kernel's arrays, without raising a status flag."""
     cdef flags_t flags = save_flags()
     cdef float narrowed
     if kernel.item == 8:
@@ -56,7 +58,7 @@ cdef void run_blocks(
     const Kernel *kernel, char **args, Py_ssize_t n, const Py_ssize_t *steps,
     void *loop, unsigned int direct
 ) noexcept nogil:
-    """Runs `loop` over blocks. Bit i of `direct`: operand i needs no block."""
+    """Run `loop` over blocks. If bit i of `direct` is set, operand i needs no block."""
     cdef char stack[STACK]
     cdef char *blocks = aligned(stack)
     cdef char *packed = blocks + (MAX_INPUTS + 1) * BLOCK
@@ -74,10 +76,10 @@ cdef void run_blocks(
                 continue
             now[i] = blocks + i * BLOCK
             if i == nin or (steps[i] == 0 and start > 0):
-                continue                             # the output; a value that is there already
+                continue                             # the output, or a value loaded earlier
             source = args[i] + start * steps[i]
             if shared and i == nin - 1:
-                kernel.load(source, now[i], 1)       # not direct, so it is to be converted
+                kernel.load(source, now[i], 1)       # not direct, so it must be converted
             elif kernel.load == NULL:
                 gather(kernel, source, steps[i], now[i], count)
             elif steps[i] == kernel.item:
@@ -102,17 +104,18 @@ cdef void run_blocks(
 cdef inline void run_aligned(
     const Kernel *kernel, void *loop, char **args, Py_ssize_t n, const Py_ssize_t *steps, bint streamed
 ) noexcept nogil:
-    """Runs `loop` in a short piece up to a line of the cache, and then on the rest.
+    """Run `loop` on the elements up to the next cache line, and then on the rest.
 
-    NumPy's large arrays begin 16 bytes behind one, all of them, and vectors of 64 bytes
-    would straddle two lines each: a fifth to a third of the time of relu in the cache.
+    All large arrays of NumPy start 16 bytes after the start of a cache line. Without this
+    step, each 64-byte vector would straddle two lines. For relu in the cache, this takes
+    a fifth to a third of the time.
     """
     cdef char *rest[MAX_INPUTS + 1]
     cdef Py_ssize_t lead = (-<Py_ssize_t> args[kernel.nin]) & 63
     cdef int i
     for i in range(kernel.nin):
         if args[i] == args[kernel.nin]:
-            streamed = False                                # its lines are read anyway
+            streamed = False                # in place: reading the input caches the lines anyway
     if n < 1024 or lead % kernel.item != 0 or (lead == 0 and not streamed):
         call(loop, kernel.nin, args, n)
         return
@@ -129,9 +132,10 @@ cdef inline void run_aligned(
 cdef void run_streamed(
     const Kernel *kernel, void *loop, char **args, Py_ssize_t n, const Py_ssize_t *steps
 ) noexcept nogil:
-    """Runs `loop` into a block, which goes past the cache to an output on a line of it.
+    """Run `loop` into a block, and copy the block to the output, bypassing the cache.
 
-    A store to a line that is not in the cache reads that line first; this does not.
+    The output must be aligned to a cache line. An ordinary store to a line that is not in
+    the cache would read that line first.
     """
     cdef char stack[BLOCK + 63]
     cdef char *block = aligned(stack)
@@ -153,7 +157,10 @@ cdef void run_share(
     const Kernel *kernel, char **args, Py_ssize_t n, const Py_ssize_t *steps,
     unsigned int ahead, bint streamed
 ) noexcept nogil:
-    """One thread's work. Bit i of `ahead`: input i is to be read before the output is written."""
+    """The work of one thread.
+
+    If bit i of `ahead` is set, elements of input i must be read before the output is written.
+    """
     cdef int i, nin = kernel.nin
     cdef unsigned int direct = 0
     cdef void *loop = kernel.loop
@@ -164,7 +171,7 @@ cdef void run_share(
                 direct |= <unsigned int> 1 << i
         direct &= ~ahead
     if kernel.shared_loop != NULL and steps[nin - 1] == 0:
-        # The loop reads one value only: where it lies, unless it is to be converted.
+        # The loop reads only one value. It needs no block unless it must be converted.
         loop = kernel.shared_loop
         if kernel.load == NULL:
             direct |= last
@@ -178,10 +185,11 @@ cdef void run_share(
 cdef unsigned int overlapping(
     const Kernel *kernel, char **args, Py_ssize_t n, const Py_ssize_t *steps, bint *sequence
 ) noexcept nogil:
-    """Which inputs share memory with other elements of the output, as bits.
+    """A bit mask of the inputs that share memory with other elements of the output.
 
-    `sequence` tells whether an element may depend on one before it, as in `reduce` and
-    `accumulate` of a ufunc. Otherwise the inputs found are ahead of the output.
+    `sequence` is set if an element may depend on an earlier one, as in the `reduce` and
+    `accumulate` methods of a ufunc. Otherwise each of these inputs is ahead of the output:
+    its elements are read before they are overwritten.
     """
     cdef int i, nin = kernel.nin
     cdef Py_ssize_t step = steps[nin], span = (n - 1) * step, between, apart
@@ -203,7 +211,7 @@ cdef unsigned int overlapping(
         apart = between % size
         apart += size if apart < 0 else 0
         if apart >= kernel.item and size - apart >= kernel.item:
-            continue                                 # interleaved: columns of one array
+            continue                                 # interleaved, such as columns of one array
         found |= <unsigned int> 1 << i
         if apart != 0 or (between > 0) != (step > 0):
             sequence[0] = n > 1
@@ -211,7 +219,7 @@ cdef unsigned int overlapping(
 
 
 cdef struct Work:
-    # A call that is split over threads.
+    # The operands of a call that is split over threads.
     const Kernel *kernel
     char **args
     const Py_ssize_t *steps
@@ -219,7 +227,7 @@ cdef struct Work:
 
 
 cdef void run_part(void *context, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
-    """The elements of a call from `start` to `stop`: one thread's share."""
+    """Process the elements from `start` to `stop`, the share of one thread."""
     cdef const Work *work = <const Work *> context
     cdef char *here[MAX_INPUTS + 1]
     cdef int i
@@ -231,14 +239,14 @@ cdef void run_part(void *context, Py_ssize_t start, Py_ssize_t stop) noexcept no
 cdef void run(
     const Kernel *kernel, char **args, Py_ssize_t n, const Py_ssize_t *steps
 ) noexcept nogil:
-    """Applies a kernel to n elements per operand; outputs come last, as in a ufunc.
+    """Apply a kernel to n elements of each operand.
 
     Parameters
     ----------
     kernel : pointer to Kernel
-    args : addresses of the operands; operands are aligned
+    args : addresses of the operands, which must be aligned; the output is last, as in a ufunc
     n : number of elements
-    steps : bytes from one element to the next, per operand
+    steps : distance of consecutive elements in bytes, for each operand
     """
     cdef flags_t flags = save_flags()
     cdef int i, nin = kernel.nin
@@ -256,6 +264,6 @@ cdef void run(
         run_share(kernel, args, n, steps, ahead, streamed)
     else:
         work.kernel, work.args, work.steps, work.streamed = kernel, args, steps, streamed
-        # Whole vectors each, so that mostly no two threads write to one cache line.
+        # Shares are multiples of 64 elements, so that two threads rarely write to one cache line.
         split(run_part, &work, n, 64, n)
     restore_flags(flags)

@@ -1,8 +1,8 @@
 """The floating-point status flags.
 
-A kernel raises underflow and such on its way, none of which is of interest to its caller: the
-flags are saved before it runs and restored after it. Neither the rounding mode, nor
-flush-to-zero, nor the exception masks are ever changed.
+Intermediate steps of a kernel raise flags such as underflow, which are meaningless to the caller.
+The flags are therefore saved before a kernel runs, and restored afterwards. The rounding mode,
+flush-to-zero and the exception masks are never changed.
 """
 
 cdef extern from *:

@@ -1,4 +1,4 @@
-"""What a kernel is, how it is called, and how it is found in a kernel table."""
+"""Definition of a kernel, how it is called, and how it is looked up in a kernel table."""
 
 from cpython.pycapsule cimport PyCapsule_GetPointer
 
@@ -17,16 +17,16 @@ cdef enum:
 
 cdef struct Kernel:
     # One operation on one type.
-    void *loop                # over contiguous operands of the type computed in
-    void *shared_loop         # the same with the last input a single value, or NULL
-    convert_t load            # from the type of the arrays to the type computed in,
-    convert_t store           # and back; NULL where these are the same
-    convert_t every_second    # copies every second element; NULL where there is none
-    transpose_t transpose     # copies rows to columns; NULL where there is none
-    convert_t stream          # copies bytes past the cache; for 0 bytes, waits for the stores
+    void *loop                # loop over contiguous operands of the computation type
+    void *shared_loop         # the same, but the last input is a single value; or NULL
+    convert_t load            # converts from the type of the arrays to the computation type,
+    convert_t store           # and back; NULL if the two types are the same
+    convert_t every_second    # copies every second element; NULL if not available
+    transpose_t transpose     # copies rows to columns; NULL if not available
+    convert_t stream          # copies bytes, bypassing the cache; for 0 bytes, waits for the stores
     int nin
-    Py_ssize_t item           # bytes of an element of the arrays
-    Py_ssize_t block_item     # bytes of an element of the type computed in
+    Py_ssize_t item           # size of an array element in bytes
+    Py_ssize_t block_item     # size of an element of the computation type in bytes
 
 
 cdef inline void call(void *loop, int nin, char **args, Py_ssize_t n) noexcept nogil:
@@ -39,7 +39,7 @@ cdef inline void call(void *loop, int nin, char **args, Py_ssize_t n) noexcept n
 
 
 cdef inline void *loop_of(dict table, str name) except NULL:
-    """The address of a loop in a kernel table; KeyError if it is not there."""
+    """The address of a loop in a kernel table; raises a KeyError if the table has no such loop."""
     return PyCapsule_GetPointer(table[name], "fastact.kernel")
 
 

@@ -1,4 +1,4 @@
-"""What the pools module offers to the modules above it."""
+"""C interface of the pools module."""
 
 cimport numpy as cnp
 

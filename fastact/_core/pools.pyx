@@ -1,4 +1,4 @@
-"""Arrays that layers and losses hand out again, once their caller has dropped them."""
+"""Result arrays that layers and losses reuse once the caller no longer refers to them."""
 
 cimport numpy as cnp
 from cpython.object cimport PyObject
@@ -14,7 +14,8 @@ cdef extern from *:
     #else
     #define FASTACT_GIL 1
     #endif
-    /* No reference but the list's, and no weak one, from which another could be made. */
+    /* The list holds the only reference, and there is no weak reference, which could be turned
+       into another reference. */
     #define FASTACT_ONLY_HERE(o) (Py_REFCNT(o) == 1 \\
         && *(PyObject **) ((char *) (o) + Py_TYPE(o)->tp_weaklistoffset) == NULL)
     """
@@ -26,9 +27,10 @@ cdef extern from "numpy/arrayobject.h":
     object PyArray_EMPTY(int ndim, cnp.npy_intp *dims, int type_number, int fortran)
 
 cdef enum:
-    # Arrays in a pool: two batch shapes, and two of each kind while the caller holds one.
+    # Maximum number of arrays in a pool. This is enough for two batch shapes, with two arrays of
+    # each kind if the caller holds a reference to one of them.
     SLOTS = 12
-    # Bytes from which results of elementwise layers come from a pool.
+    # Minimum size in bytes of the results of elementwise layers that come from a pool.
     POOLED = 4096
     MAX_DIMS = cnp.NPY_MAXDIMS
     OURS = (cnp.NPY_ARRAY_C_CONTIGUOUS | cnp.NPY_ARRAY_ALIGNED | cnp.NPY_ARRAY_WRITEABLE
@@ -36,21 +38,21 @@ cdef enum:
 
 
 cdef class Pool:
-    """Arrays that are handed out again, once nobody else has a reference to them.
+    """Arrays that are reused once there are no other references to them.
 
-    A view holds the array that owns its memory, and so do a memoryview and what was
-    made by the buffer protocol or DLPack: the arrays of a pool own theirs, so that
-    as long as one of these is about, the array is not handed out.
+    The arrays of a pool own their memory. A view holds a reference to the array that owns
+    its memory, and so do memoryviews and objects created by the buffer protocol or DLPack.
+    An array is therefore not reused while any of these exists.
 
-    Without a GIL, the count of references does not tell what other threads do: there, every
-    array is a new one.
+    Without the GIL, the reference count does not account for other threads. In that case,
+    every array is a new one.
     """
 
     def __cinit__(self):
         self.arrays = []
 
     def empty(self, shape, dtype):
-        """An array of unknown content, as of `numpy.empty`."""
+        """An uninitialized array, as returned by `numpy.empty`."""
         cdef cnp.npy_intp[MAX_DIMS] dims
         cdef int i, ndim
         if len(shape) > MAX_DIMS:
@@ -61,9 +63,10 @@ cdef class Pool:
         return self.take(ndim, dims, (<cnp.dtype?> dtype).num)
 
     def like(self, first, second):
-        """An array for a result of operands that are `alike`, if it is a large one; else None.
+        """An array for the result if the operands are large and `alike`; otherwise None.
 
-        A small one costs less where NumPy makes it, and other operands are for NumPy to judge.
+        For small results, it is faster if NumPy allocates them. For other operands, NumPy
+        determines the result type or raises an error.
         """
         cdef cnp.ndarray array
         if not cnp.PyArray_CheckExact(first):
@@ -84,13 +87,13 @@ cdef class Pool:
                 return <object> item
         array = fresh(ndim, dims, type_number)
         if len(self.arrays) == SLOTS:
-            del self.arrays[0]                       # the oldest; its holder has it still
+            del self.arrays[0]                       # the oldest; the caller's reference keeps it alive
         self.arrays.append(array)
         return array
 
 
 cdef bint fits(cnp.ndarray array, int ndim, cnp.npy_intp *dims, int type_number) noexcept:
-    """Whether an array is as it would be made; its holder may have changed its attributes."""
+    """Whether an array equals a new one in its attributes, which the caller may have changed."""
     cdef int i
     if cnp.PyArray_NDIM(array) != ndim or cnp.PyArray_TYPE(array) != type_number:
         return False
@@ -111,7 +114,7 @@ cdef object fresh(int ndim, cnp.npy_intp *dims, int type_number):
 
 
 cpdef bint alike(first, second) noexcept:
-    """Whether both are contiguous arrays of one shape and one type, float32 or float64."""
+    """Whether both are contiguous arrays of the same shape, and both are float32 or float64."""
     cdef cnp.ndarray a, b
     cdef int i
     if not cnp.PyArray_CheckExact(first) or not cnp.PyArray_CheckExact(second):

@@ -1,7 +1,7 @@
-"""Matrices of which some lie by rows and others by columns, tile by tile.
+"""Kernels on matrices in a mix of row-major and column-major order, processed by tiles.
 
-Row by row, every element of a matrix that lies by columns would cost a line of the cache. A tile
-of all operands fits in the cache.
+If such matrices were processed by rows, each element of a column-major matrix would require
+another cache line. The tiles of all operands fit in the cache together.
 """
 
 from fastact._core.blocks cimport BLOCK, STACK, aligned, move
@@ -9,14 +9,14 @@ from fastact._core.kernel cimport MAX_INPUTS, Kernel, call
 from fastact._core.threads cimport split
 
 cdef enum:
-    TILE_ROWS = 32                # two lines of a column of float32, and four of float64
+    TILE_ROWS = 32                # two cache lines per column for float32, four for float64
 
 
 cdef void gather_tile(
     const Kernel *kernel, char *array, Py_ssize_t row_step, Py_ssize_t column_step,
     char *block, Py_ssize_t rows, Py_ssize_t columns
 ) noexcept nogil:
-    """Contiguous copy of a tile, read in the order in which it lies."""
+    """Copy a tile to a contiguous block, reading it in memory order."""
     cdef Py_ssize_t i, item = kernel.item
     if row_step == item and column_step != item and kernel.transpose != NULL:
         kernel.transpose(array, column_step, block, columns * item, columns, rows)
@@ -32,7 +32,7 @@ cdef void scatter_tile(
     const Kernel *kernel, char *block, char *array, Py_ssize_t row_step, Py_ssize_t column_step,
     Py_ssize_t rows, Py_ssize_t columns
 ) noexcept nogil:
-    """The opposite of gather_tile."""
+    """Copy a contiguous block to a tile, the inverse of `gather_tile`."""
     cdef Py_ssize_t i, item = kernel.item
     if row_step == item and column_step != item and kernel.transpose != NULL:
         kernel.transpose(block, columns * item, array, column_step, rows, columns)
@@ -48,7 +48,7 @@ cdef void run_band(
     const Kernel *kernel, char **args, Py_ssize_t start, Py_ssize_t rows, Py_ssize_t columns,
     const Py_ssize_t *row_steps, const Py_ssize_t *column_steps
 ) noexcept nogil:
-    """The tiles of `rows` rows from `start` on."""
+    """Process the tiles of one band, which consists of up to TILE_ROWS rows from `start`."""
     cdef char stack[STACK]
     cdef char *blocks = aligned(stack)
     cdef char *packed = blocks + (MAX_INPUTS + 1) * BLOCK
@@ -96,7 +96,7 @@ cdef struct Work:
 
 
 cdef void run_bands(void *context, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
-    """The bands from `start` to `stop`: one thread's share."""
+    """Process the bands from `start` to `stop`, the share of one thread."""
     cdef const Work *work = <const Work *> context
     cdef Py_ssize_t band, row
     for band in range(start, stop):
@@ -110,7 +110,7 @@ cdef void run_tiles(
     const Kernel *kernel, char **args, Py_ssize_t rows, Py_ssize_t columns,
     const Py_ssize_t *row_steps, const Py_ssize_t *column_steps
 ) noexcept nogil:
-    """As `run` of the engine, for two dimensions and operands that do not overlap the output."""
+    """Two-dimensional version of `engine.run`; no input may overlap the output."""
     cdef Work work
     work.kernel, work.args, work.rows, work.columns = kernel, args, rows, columns
     work.row_steps, work.column_steps = row_steps, column_steps

@@ -1,4 +1,4 @@
-"""Passes of training that no layer owns: the squared error, and steps of gradient descent."""
+"""Training passes outside of the layers: the squared error, and steps of gradient descent."""
 
 cimport numpy as cnp
 from libc.float cimport DBL_MIN, FLT_MIN
@@ -23,7 +23,7 @@ ctypedef void (*descend_with_momentum_t)(
 ) noexcept nogil
 
 cdef enum:
-    LANES = 16                       # as in kernels/training.pxi
+    LANES = 16                       # must equal LANES in kernels/training.pxi
 
 
 cdef class SquaredError:
@@ -38,7 +38,7 @@ cdef class SquaredError:
         self.wide = <squared_error_t> loop_of(table, "squared_error_f64")
 
     def __call__(self, cnp.ndarray prediction, cnp.ndarray target, cnp.ndarray gradient):
-        """The loss; the gradient is written."""
+        """Return the loss, and write the gradient to `gradient`."""
         cdef double[LANES] sums
         cdef double total = 0, scale
         cdef float narrow_scale
@@ -67,7 +67,7 @@ cdef class SquaredError:
 cdef struct Step:
     char *parameter
     char *gradient
-    char *velocity                   # NULL: no momentum
+    char *velocity                   # NULL without momentum
     char *settings
     void *loop
     Py_ssize_t item
@@ -86,14 +86,14 @@ cdef void run_step(void *context, Py_ssize_t start, Py_ssize_t stop) noexcept no
 
 
 cdef class Descent:
-    """Steps of gradient descent: of arrays that stay, contiguous, float32 or float64.
+    """Steps of gradient descent on a fixed list of contiguous float32 or float64 arrays.
 
     Parameters
     ----------
     parameters, gradients : list of ndarray
-        Alike, one by one.
+        Each parameter must have the same shape and type as its gradient.
     momentum : bool
-        Whether the steps have momentum.
+        Whether to use momentum.
     table : dict, optional
         The kernel table to use.
     """
@@ -107,7 +107,7 @@ cdef class Descent:
         for parameter, gradient in zip(parameters, gradients):
             if not alike(parameter, gradient):
                 raise TypeError(
-                    "a parameter and its gradient are to be contiguous arrays of one shape, both float32 "
+                    "a parameter and its gradient must be contiguous arrays of one shape, both float32 "
                     f"or both float64, not {type(parameter).__name__} and {type(gradient).__name__}")
         name = "descend_with_momentum" if momentum else "descend"
         self.narrow, self.wide = loop_of(table, f"{name}_f32"), loop_of(table, f"{name}_f64")

@@ -1,4 +1,4 @@
-"""What the ufuncs offer to the modules above them."""
+"""C interface of the ufuncs module."""
 
 from fastact._core.kernel cimport Kernel
 

@@ -1,14 +1,15 @@
-"""The kernel table made into `numpy.ufunc` objects, and the fast call.
+"""`numpy.ufunc` objects made from the kernel table, and the fast path of their calls.
 
 Design
 ------
-An operation is a `numpy.ufunc` whose loops are one function, `ufunc_loop`, that hands its
-operands to the engine. Its `vectorcall` slot, a member of NumPy's public struct, is ours:
-`fast_call` takes the plain case (exact, aligned, contiguous arrays of one type and shape)
-straight to the engine, which spares most of the cost of a small call; matrices that lie
-by rows and by columns go to its tiles. All else goes on to NumPy's own slot, as if
-nothing had been there; on the way `general_call` supplies the default of the last
-operand, and words the errors.
+An operation is a `numpy.ufunc` whose loops are all the same function, `ufunc_loop`, which
+passes its operands to the engine. Its `vectorcall` slot, a member of NumPy's public struct,
+is replaced by `fast_call`. This function handles the simple case: aligned, contiguous
+arrays of one type and shape that are not of a subclass. It passes them directly to the
+engine, which removes most of the overhead of a small call. Matrices in a mix of C and
+Fortran order are processed by tiles. All other calls are forwarded to NumPy's original
+slot through `general_call`, which fills in the default of the last operand and improves
+the error messages.
 """
 
 import importlib
@@ -37,9 +38,10 @@ cnp.import_ufunc()
 
 cdef extern from *:
     """
-    /* One call of the slot; what Cython makes of an object-returning pointer. */
+    /* The type of the slot, matching what Cython generates for a pointer that returns object. */
     typedef PyObject *(*fastact_call)(PyObject *, PyObject *const *, size_t, PyObject *);
-    /* Of np.broadcast_arrays: "will be read-only some day". NumPy has no public name. */
+    /* Flag set by np.broadcast_arrays on results that will become read-only. NumPy does not
+       export it. */
     #define FASTACT_WARN_ON_WRITE ((int) 0x80000000u)
     """
     ctypedef object (*call_t "fastact_call")(
@@ -85,8 +87,8 @@ cdef enum:
     MAX_LOOPS = 16
 
 cdef struct Operation:
-    # All that a call needs; its first member is the `data` of the ufunc, so that the
-    # ufunc leads back here.
+    # Everything that a call needs. Its first member is the `data` array of the ufunc, so the
+    # `data` pointer of the ufunc is also a pointer to this struct.
     void *data[MAX_LOOPS]
     cnp.PyUFuncGenericFunction functions[MAX_LOOPS]
     char types[64]                # MAX_LOOPS * (MAX_INPUTS + 1)
@@ -99,12 +101,12 @@ cdef struct Operation:
     PyObject *default_name
     call_t numpy_call
 
-# Keywords in a call are interned, and so is this: they compare by address.
+# The keywords of a call are interned. So is this string, so that they can be compared by address.
 cdef object OUT = sys.intern("out")
-_kept = []                        # what C pointers point into; ufuncs live as long
+_kept = []                        # objects that C pointers refer to; never freed, like the ufuncs
 _made = []                        # all ufuncs
 cdef dict _modules = sys.modules
-# NumPy's type number of ml_dtypes.bfloat16, once its loops are registered.
+# NumPy's type number of ml_dtypes.bfloat16, or -1 until its loops are registered.
 cdef int bfloat16_type = -1
 
 
@@ -114,10 +116,10 @@ cdef void ufunc_loop(
     run(<const Kernel *> data, args, dimensions[0], <const Py_ssize_t *> steps)
 
 
-# ------------------------------------------------------------- the fast call
+# ------------------------------------------------------------------- fast path
 
 cdef inline bint same_layout(PyArrayObject *a, PyArrayObject *b) noexcept:
-    """Whether b has the type and the shape of a."""
+    """Whether b has the same type and shape as a."""
     cdef int i, ndim = PyArray_NDIM(a)
     if PyArray_TYPE(a) != PyArray_TYPE(b) or ndim != PyArray_NDIM(b):
         return False
@@ -132,7 +134,10 @@ cdef enum:
 
 
 cdef inline int plain_flags(PyObject *operand) noexcept:
-    """Flags of an exact, aligned, native array: ALIGNED and those in CONTIGUOUS; else 0."""
+    """The ALIGNED and CONTIGUOUS flags of an ndarray that is aligned and native; otherwise 0.
+
+    Subclasses of ndarray also give 0.
+    """
     cdef PyArrayObject *array = <PyArrayObject *> operand
     if not PyArray_CheckExact(operand):
         return 0
@@ -143,7 +148,7 @@ cdef inline int plain_flags(PyObject *operand) noexcept:
 
 
 cdef inline bint is_small_int(PyObject *operand) except -1:
-    """Whether it is a Python int that a double holds exactly."""
+    """Whether the operand is a Python int that a double represents exactly."""
     cdef int overflow
     cdef long long value
     if not PyLong_CheckExact(operand):
@@ -158,7 +163,7 @@ cdef inline bint writeable(PyObject *array) noexcept:
 
 
 cdef inline Kernel *kernel_for(Operation *op, PyArrayObject *array) noexcept:
-    """The kernel for the type of an array, or NULL."""
+    """The kernel for the type of the array, or NULL."""
     cdef int type_number = PyArray_TYPE(array)
     if type_number < TYPES:
         return op.by_type[type_number]
@@ -166,7 +171,7 @@ cdef inline Kernel *kernel_for(Operation *op, PyArrayObject *array) noexcept:
 
 
 cdef object fast_call(object self, PyObject *const *args, size_t nargsf, PyObject *kwnames):
-    """The `vectorcall` slot of every ufunc here."""
+    """The `vectorcall` slot of all ufuncs of this module."""
     cdef Operation *op = <Operation *> (<PyUFuncObject *> self).data
     cdef Py_ssize_t given = PyVectorcall_NARGS(nargsf)
     cdef PyObject *out = NULL
@@ -182,7 +187,7 @@ cdef object fast_call(object self, PyObject *const *args, size_t nargsf, PyObjec
                 last = args[given + i]
             else:
                 return general_call(self, args, nargsf, kwnames)
-    cdef int arrays = op.nin - op.has_default        # operands that have to be arrays
+    cdef int arrays = op.nin - op.has_default        # operands that must be arrays
     if given == op.nin + 1 and out == NULL:
         out = args[op.nin]
     elif given > op.nin or given < arrays:
@@ -195,7 +200,7 @@ cdef object fast_call(object self, PyObject *const *args, size_t nargsf, PyObjec
     cdef Kernel *kernel = kernel_for(op, first) if order and PyArray_NDIM(first) else NULL
     if kernel == NULL:
         return general_call(self, args, nargsf, kwnames)
-    cdef PyArrayObject *operands[MAX_INPUTS + 1]     # NULL: a number
+    cdef PyArrayObject *operands[MAX_INPUTS + 1]     # NULL for a number
     cdef char *data[MAX_INPUTS + 1]
     cdef Py_ssize_t steps[MAX_INPUTS + 1]
     cdef double number                               # room for one element of any type
@@ -230,7 +235,7 @@ cdef object fast_call(object self, PyObject *const *args, size_t nargsf, PyObjec
         return general_call(self, args, nargsf, kwnames)
     cdef char *target = PyArray_BYTES(<PyArrayObject *> result)
     for i in range(op.nin):
-        # The same array is welcome; one that only overlaps needs NumPy's copy.
+        # An input may be the output itself. For any other overlap, NumPy has to make a copy.
         if data[i] != target and data[i] < target + n * kernel.item and target < data[i] + n * kernel.item:
             return general_call(self, args, nargsf, kwnames)
     data[op.nin] = target
@@ -244,17 +249,18 @@ cdef object fast_call(object self, PyObject *const *args, size_t nargsf, PyObjec
 
 
 cdef inline object new_result(PyArrayObject *like, Py_ssize_t size, bint fortran):
-    """A contiguous array of `size` bytes, with the shape and the type of another."""
+    """A contiguous array of `size` bytes, with the shape and type of `like`."""
     if size < LARGE:
         return PyArray_EMPTY(PyArray_NDIM(like), PyArray_DIMS(like), PyArray_TYPE(like), fortran)
     return large_empty(PyArray_NDIM(like), PyArray_DIMS(like), PyArray_TYPE(like), fortran)
 
 
 cdef bint run_matrices(Kernel *kernel, PyArrayObject **operands, char **data) noexcept:
-    """Runs a kernel on matrices, of which some lie by rows and some by columns.
+    """Run a kernel on matrices in a mix of row-major and column-major order.
 
-    The output is the last of `operands`. Returns False, and does nothing, for anything
-    else and where the output overlaps an input: NumPy goes row by row, or makes a copy.
+    The output is the last of `operands`. For all other operands, and if the output overlaps
+    an input, this does nothing and returns False. NumPy then processes the rows one by one,
+    or makes a copy.
     """
     cdef Py_ssize_t row_steps[MAX_INPUTS + 1]
     cdef Py_ssize_t column_steps[MAX_INPUTS + 1]
@@ -292,10 +298,10 @@ cdef bint run_matrices(Kernel *kernel, PyArrayObject **operands, char **data) no
     return True
 
 
-# ---------------------------------------------------------- the general call
+# ---------------------------------------------------------------- general path
 
 cdef object general_call(object self, PyObject *const *args, size_t nargsf, PyObject *kwnames):
-    """NumPy's call, with the default operand filled in."""
+    """Call NumPy's implementation, with the default operand filled in."""
     cdef Operation *op = <Operation *> (<PyUFuncObject *> self).data
     cdef Py_ssize_t i, given = PyVectorcall_NARGS(nargsf)
     if bfloat16_type < 0 and "ml_dtypes" in _modules:
@@ -313,7 +319,7 @@ cdef object general_call(object self, PyObject *const *args, size_t nargsf, PyOb
 
 
 cdef object call_filled(object self, PyObject *const *args, size_t nargsf, PyObject *kwnames):
-    """NumPy's call; the last operand is positional then, if it has a default."""
+    """Call NumPy's implementation; a last operand with a default is passed by position."""
     cdef Operation *op = <Operation *> (<PyUFuncObject *> self).data
     if not op.has_default:
         return op.numpy_call(self, args, nargsf, kwnames)
@@ -339,7 +345,7 @@ cdef object call_filled(object self, PyObject *const *args, size_t nargsf, PyObj
 
 
 cdef fill_default(object self, Operation *op, list operands, dict keywords):
-    """Makes the last operand positional, whether left out, named or given."""
+    """Append the last operand if it was omitted or passed by keyword, and convert a number."""
     cdef int i
     name = <object> op.default_name
     if name in keywords:
@@ -349,8 +355,8 @@ cdef fill_default(object self, Operation *op, list operands, dict keywords):
         operands.append(keywords.pop(name))
     elif len(operands) == op.nin - 1:
         operands.append(op.default)
-    # A number takes the dtype of the arrays: where these are integers, the one np.exp
-    # takes. NumPy would make it float64 there, and warn where it is out of range.
+    # Convert a number to the dtype of the arrays or, if these are integers, to the result dtype
+    # of np.exp. NumPy would use float64 for integers, and warn if the number is out of range.
     if len(operands) < op.nin or type(operands[op.nin - 1]) not in (int, float):
         return
     if not keywords.keys().isdisjoint(("dtype", "signature", "sig")):
@@ -364,7 +370,8 @@ cdef fill_default(object self, Operation *op, list operands, dict keywords):
     others = operands[:op.nin - 1]
     if not all(isinstance(operand, (np.ndarray, np.generic)) for operand in others):
         return
-    # Most slopes are in the range of all types: NumPy will do, unless it is told not to cast.
+    # NumPy converts a number correctly if it is in the range of all types, as most slopes are,
+    # and if it may cast.
     if ("casting" not in keywords and 1e-4 < abs(operands[op.nin - 1]) < 1e4
             and all(operand.dtype.kind == "f" for operand in others)):
         return
@@ -377,16 +384,19 @@ cdef fill_default(object self, Operation *op, list operands, dict keywords):
 
 
 cdef object rounded_to_bfloat16(Operation *op, object number, object dtype):
-    """A Python number as the fast call takes it: bfloat16 itself rounds twice, and takes no large int."""
+    """Round a Python number to bfloat16 in the same way as `fast_call`.
+
+    The constructor of bfloat16 rounds twice, and does not accept a large int.
+    """
     cdef cnp.ndarray rounded = np.empty((), dtype)
     store_number(&op.bfloat16, float(number), cnp.PyArray_DATA(rounded))
     return rounded[()]
 
 
 cdef refuse_dtypes(object self, list operands, object error):
-    """A TypeError that names the dtype of an operand, where that is the reason."""
+    """Raise a TypeError with the dtype of the operand that caused `error`, if there is one."""
     if any(overrides(operand) for operand in operands):
-        return                                       # and has reasons of its own
+        return                                       # the error is from its __array_ufunc__
     for operand in operands:
         dtype = getattr(operand, "dtype", None)
         if dtype is None:
@@ -401,15 +411,15 @@ cdef refuse_dtypes(object self, list operands, object error):
 
 
 cdef bint overrides(object operand):
-    """Whether an operand takes the call over, by NumPy's protocol."""
+    """Whether an operand overrides the call through `__array_ufunc__`."""
     method = getattr(type(operand), "__array_ufunc__", np.ndarray.__array_ufunc__)
     return method is not np.ndarray.__array_ufunc__
 
 
-# ------------------------------------------------------- the ufuncs themselves
+# ---------------------------------------------------------------------- ufuncs
 
 cdef bint find_kernel(dict table, str name, int nin, str kind, Py_ssize_t item, Kernel *kernel):
-    """Fills in `kernel` for an operation and a type; False where the table has none."""
+    """Fill in `kernel` for an operation and a type; return False if the table has none."""
     memset(kernel, 0, sizeof(Kernel))
     kernel.nin = nin
     kernel.item = kernel.block_item = item
@@ -432,9 +442,9 @@ cdef bint find_kernel(dict table, str name, int nin, str kind, Py_ssize_t item, 
 
 
 cdef const Kernel *kernel_of(object ufunc, int type_number, int nin) noexcept:
-    """The kernel of a ufunc with so many operands, for one of NumPy's own types.
+    """The kernel of a ufunc with `nin` inputs for one of NumPy's built-in types.
 
-    NULL, where the ufunc was not made here, or is none, or has no such kernel.
+    NULL if `ufunc` is not a ufunc of this module, or has no such kernel.
     """
     cdef Operation *op
     if type(ufunc) is not np.ufunc or (<PyUFuncObject *> ufunc).vectorcall != fast_call:
@@ -458,7 +468,7 @@ cdef object make_ufunc(operation, dict table):
         _kept.append(default_name)
         op.default_name = <PyObject *> default_name
     cdef int count = 0, i
-    # In the order in which NumPy looks for a loop that the operands can be cast to.
+    # NumPy uses the first loop to which the operands can be cast, so the order matters.
     for char in "bBhHiIlLqQefd":
         dtype = np.dtype(char)
         kind = f"{dtype.kind}{8 * dtype.itemsize}"
@@ -490,7 +500,7 @@ cdef object make_ufunc(operation, dict table):
 
 
 cdef int add_bfloat16(object ufunc, int type_number) except -1:
-    """Gives a ufunc its loop for the type number of bfloat16."""
+    """Register the bfloat16 loop of a ufunc."""
     cdef Operation *op = <Operation *> (<PyUFuncObject *> ufunc).data
     cdef int[MAX_INPUTS + 1] types
     cdef int i
@@ -501,19 +511,19 @@ cdef int add_bfloat16(object ufunc, int type_number) except -1:
 
 
 cdef int find_bfloat16() except -1:
-    """Gives all ufuncs a loop for bfloat16, once ml_dtypes is in use.
+    """Register the bfloat16 loops of all ufuncs once ml_dtypes has been imported.
 
-    Nobody has a bfloat16 array without ml_dtypes being imported, and NumPy would cast it
-    to float32, as ml_dtypes allows.
+    bfloat16 arrays do not exist before that. Without these loops, NumPy would cast them to
+    float32, as ml_dtypes allows.
     """
     global bfloat16_type
-    # Not there while it is just being imported; and there are mocks of modules.
+    # The attribute is missing during the import of ml_dtypes. The module may also be a mock.
     try:
         bfloat16 = _modules["ml_dtypes"].bfloat16
         dtype = np.dtype(bfloat16 if issubclass(bfloat16, np.generic) else None)
     except Exception:
         return 0
-    if dtype.isbuiltin == 2 and dtype.name == "bfloat16":    # 2: somebody's own
+    if dtype.isbuiltin == 2 and dtype.name == "bfloat16":    # 2: a user-defined dtype
         number = dtype.num
         for ufunc in _made:
             add_bfloat16(ufunc, number)
@@ -524,19 +534,20 @@ cdef int find_bfloat16() except -1:
 def kernel_table(isa):
     """The kernel table of the instruction set `isa`, a name in `targets.TARGETS`.
 
-    The processor must have it: importing the module runs code compiled for it.
+    The processor must support it, because importing the module runs code compiled for it.
     """
     return importlib.import_module(f"fastact._core.kernels.{isa}").TABLE
 
 
 def make_ufuncs(isa):
-    """The ufuncs of `operations.OPERATIONS`, by name, over one instruction set."""
+    """The ufuncs of `operations.OPERATIONS` by name, using the kernels of one instruction set."""
     table = kernel_table(isa)
     return {operation.name: make_ufunc(operation, table) for operation in OPERATIONS}
 
 
 features = cpu.features({feature for target in targets.TARGETS for feature in target.features})
-# What the processor has, of what was built: the build may have been for another kind.
+# Instruction sets that the processor supports and that were built. The package may have been built
+# for another kind of processor.
 supported = tuple(
     name for name in targets.supported(features) if importlib.util.find_spec(f"fastact._core.kernels.{name}"))
 isa = targets.choose(supported, os.environ.get("FASTACT_ISA"))

@@ -1,1 +1,1 @@
-"""The kernels: one extension module per instruction set, all from `kernels.pxi`."""
+"""The kernels: one extension module per instruction set, all compiled from `kernels.pxi`."""

@@ -1,4 +1,4 @@
-# Conversions of the 16-bit types to and from float32, which they are computed in.
+# Conversions of the 16-bit types to and from float32, in which they are computed.
 
 cdef void load_f16(u16 half, f32 out, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i, done = load_halves(half, out, n)

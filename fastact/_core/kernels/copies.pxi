@@ -1,6 +1,7 @@
-# Copies that the engine makes into and out of its blocks.
+# Copies that the engine makes to and from its blocks.
 #
-# `every_second`: the commonest stride. Written out, it is loaded in whole vectors and shuffled.
+# `every_second` is a separate function because a stride of two elements is the most common one. The
+# compiler vectorizes this loop, using whole-vector loads and shuffles.
 
 ctypedef fused bits_array:
     u16
@@ -9,7 +10,7 @@ ctypedef fused bits_array:
 
 cdef void every_second(bits_array x, bits_array out, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
-    # Up to the last element but one: a vector also loads the element behind its last.
+    # The last element is separate, because a vector also loads the element after its last one.
     for i in range(n - 1):
         out[i] = x[2 * i]
     if n > 0:
@@ -17,7 +18,7 @@ cdef void every_second(bits_array x, bits_array out, Py_ssize_t n) noexcept nogi
 
 
 cdef void stream(char *x, char *out, Py_ssize_t n) noexcept nogil:
-    """Copies n bytes past the cache, and, if n is 0, waits until all have arrived."""
+    """Copy n bytes, bypassing the cache; if n is 0, wait until all stores are complete."""
     cdef Py_ssize_t done = stream_vectors(x, out, n)
     memcpy(out + done, x + done, n - done)
     if n == 0:
@@ -27,7 +28,7 @@ cdef void stream(char *x, char *out, Py_ssize_t n) noexcept nogil:
 cdef inline void transpose_square(
     bits_array kind, char *x, Py_ssize_t x_step, char *out, Py_ssize_t out_step
 ) noexcept nogil:
-    """out[j, i] = x[i, j] for as many rows and columns as fill a vector; `kind` is not read."""
+    """out[j, i] = x[i, j] for a square with the side of one vector; `kind` only selects the type."""
     if bits_array is u16:
         square_16(x, x_step, out, out_step)
     elif bits_array is u32:
@@ -40,13 +41,14 @@ cdef void transpose(
     bits_array x, Py_ssize_t x_step, bits_array out, Py_ssize_t out_step,
     Py_ssize_t rows, Py_ssize_t columns
 ) noexcept nogil:
-    """out[j, i] = x[i, j]. Steps: from row to row, in bytes; columns are contiguous."""
+    """out[j, i] = x[i, j]; steps are from row to row, in bytes, and each row is contiguous."""
     cdef Py_ssize_t item = sizeof(x[0]), side = ROW // <Py_ssize_t> sizeof(x[0])
     cdef Py_ssize_t outer, inner, i, j, k
     cdef char *source
     cdef char *target
-    # Few rows at a time of the array whose rows are further apart, and along these: where the
-    # distance is a power of two, their lines share one set of the cache.
+    # Process a few rows at a time, and go along these rows, in the array with the larger distance
+    # between rows. If this distance is a power of two, the cache lines of the rows are in the same
+    # cache set.
     cdef bint by_rows = max(x_step, -x_step) > max(out_step, -out_step)
     outer = rows if by_rows else columns
     inner = columns if by_rows else rows
@@ -74,7 +76,7 @@ cdef void transpose(
 cdef inline void copy(
     bits_array x, Py_ssize_t x_step, bits_array out, Py_ssize_t out_step, Py_ssize_t n
 ) noexcept nogil:
-    """out[i] = x[i]; steps in bytes."""
+    """out[i] = x[i]; steps are in bytes."""
     cdef Py_ssize_t i
     for i in range(n):
         (<bits_array> (<char *> out + i * out_step))[0] = (<bits_array> (<char *> x + i * x_step))[0]

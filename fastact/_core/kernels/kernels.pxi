@@ -1,13 +1,13 @@
-# The contiguous loops and the kernel table. Each of the stubs beside this file
-# includes it, and is compiled with the flags of one instruction set.
+# The contiguous loops and the kernel table. Each .pyx file in this directory includes
+# this file, and is compiled with the flags of one instruction set.
 #
-# A loop does nothing but apply a formula of activations.pxd to consecutive
-# elements, so that the compiler vectorises it. The typedefs say `restrict`:
-# without it gcc guards the loop with a test for overlap, and the call in place,
-# out == x, would take the scalar side of it. The engine calls a loop only with
-# operands that do not overlap or are the same from the first element on. The C standard
-# promises nothing for the latter, but every element is read before it is written, in
-# any order of the elements; the layout `in_place` of the tests would show a mistake.
+# A loop only applies a formula of fastact.activations to consecutive elements, so that
+# the compiler vectorizes it. The typedefs use `restrict`. Without it, GCC adds a check
+# for overlap to the loop, and in-place calls with out == x would run the scalar version.
+# The engine calls a loop only with operands that are identical or do not overlap. The C
+# standard does not guarantee a result for identical operands. However, every element is
+# read before it is written, in whatever order the elements are processed. The layout
+# `in_place` of the tests would detect an error.
 
 from cpython.pycapsule cimport PyCapsule_New
 from libc.string cimport memcpy
@@ -76,10 +76,10 @@ ctypedef fused number_array:
 
 # ------------------------------------------------------------------ kernel table
 #
-# <operation>_<type>: the loop over arrays. <operation>_shared_<type>, where there is one:
-# the same with the last operand a single value. <operation>_narrow, where there is one: what a
-# 16-bit type is computed with between `load_<type>` and `store_<type>`, in place of
-# <operation>_f32.
+# <operation>_<type>: the loop over arrays.
+# <operation>_shared_<type> (optional): the same, but the last operand is a single value.
+# <operation>_narrow (optional): the loop for 16-bit types, which replaces <operation>_f32 between
+# `load_<type>` and `store_<type>`.
 
 TABLE = {}
 

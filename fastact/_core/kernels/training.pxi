@@ -1,8 +1,8 @@
-# Loops of dense layers, of the squared error and of gradient descent, which `dense.pyx` and
-# `training.pyx` call.
+# Loops for dense layers, the squared error and gradient descent, called by `dense.pyx` and
+# `training.pyx`.
 #
-# Over a contiguous matrix, row by row: the order of every sum is that of the rows. What an
-# activation does between them is one of the loops above.
+# `add_to_rows` and `sum_rows` process a contiguous matrix by rows, so each sum is in the order of
+# the rows. For the activation, a dense layer uses the loop of its ufunc.
 
 cdef void add_to_rows(
     real_array matrix, real_array row, Py_ssize_t rows, Py_ssize_t columns
@@ -24,10 +24,10 @@ cdef void sum_rows(
         matrix += columns
 
 
-# A step of gradient descent. `settings`: learning rate, momentum, smallest normal number.
-# Where the gradient stays 0, as for a dead unit, a velocity would end among the subnormal
-# numbers and stay there (0.9 of the least is rounded to the least), which makes every step
-# several times slower: it becomes 0.
+# A step of gradient descent. `settings` contains the learning rate, the momentum and the smallest
+# normal number. A subnormal velocity is set to 0. Where the gradient stays 0, as for a dead unit,
+# the velocity would otherwise become subnormal and stay so, because 0.9 times the smallest
+# subnormal number rounds to that number. This would make every step several times slower.
 
 cdef void descend(
     real_array parameter, real_array gradient, real_array settings, Py_ssize_t n
@@ -49,8 +49,8 @@ cdef void descend_with_momentum(
         parameter[i] -= rate * velocity[i]
 
 
-# Mean squared error: the differences times `scale`, and the sum of the squares, in LANES parts,
-# so that its order is the same on every instruction set.
+# Mean squared error: the differences times `scale`, and the sum of the squares. The sum is computed
+# in LANES parts, so that its order is the same for all instruction sets.
 
 cdef enum:
     LANES = 16

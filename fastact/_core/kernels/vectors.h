@@ -1,8 +1,9 @@
-/* What compilers do not make of a plain loop: the conversions of float16, which are
-   instructions of their own, stores past the cache, and transposing.
+/* Operations that compilers do not generate from a plain loop: float16 conversions, which
+   require special instructions, stores that bypass the cache, and transposition.
 
-   Each function does what it can in whole vectors and returns how much that was, 0 where
-   there is no such instruction; the caller, in kernels.pxi, does the rest in a plain loop. */
+   Conversions and stores process whole vectors and return the number of elements or bytes
+   processed. This is 0 if the instruction is not available. The caller processes the rest in
+   a plain loop. */
 
 #ifndef FASTACT_VECTORS_H
 #define FASTACT_VECTORS_H
@@ -19,8 +20,8 @@
 
 /* ------------------------------------------------------------- float16 and float
 
-   The bits are those of from_half and to_half, but that a signalling NaN is quiet already
-   when it is loaded. */
+   The results are bitwise identical to those of from_half and to_half, except that loading
+   already makes a signaling NaN quiet. */
 
 static inline ptrdiff_t fastact_load_halves(const uint16_t *half, float *out, ptrdiff_t n)
 {
@@ -54,7 +55,8 @@ static inline ptrdiff_t fastact_store_halves(const float *x, uint16_t *half, ptr
 
 /* --------------------------------------------------------------------- streaming
 
-   Copies n bytes past the cache; both addresses are multiples of 64. A fence has to follow. */
+   Copies n bytes, bypassing the cache. Both addresses must be multiples of 64. The caller must
+   execute a fence afterwards. */
 
 #if FASTACT_STREAMS
 #define fastact_fence _mm_sfence
@@ -82,8 +84,8 @@ static inline ptrdiff_t fastact_stream(const char *x, char *out, ptrdiff_t n)
 
 /* ------------------------------------------------------------------- transposing
 
-   out[j][i] = x[i][j] for one square of 8, 4 or 2 rows, in vectors of 16 bytes. Steps are
-   those from row to row, in bytes. */
+   out[j][i] = x[i][j] for one square of 8, 4 or 2 rows, using 16-byte vectors. Steps are from
+   row to row, in bytes. */
 
 #if defined(__has_builtin)
 #if __has_builtin(__builtin_shufflevector)
@@ -91,13 +93,13 @@ static inline ptrdiff_t fastact_stream(const char *x, char *out, ptrdiff_t n)
 #endif
 #endif
 
-/* Bytes of a row of a square. */
+/* Size of a row of a square in bytes. */
 #ifdef FASTACT_SHUFFLE
 #define FASTACT_ROW 16
 typedef uint64_t fastact_2x64 __attribute__((vector_size(16)));
 typedef uint32_t fastact_4x32 __attribute__((vector_size(16)));
 typedef uint16_t fastact_8x16 __attribute__((vector_size(16)));
-/* The low and the high halves of two vectors, element by element. */
+/* Interleave the low or the high halves of two vectors. */
 #define FASTACT_LOW_64(a, b) __builtin_shufflevector(a, b, 0, 2)
 #define FASTACT_HIGH_64(a, b) __builtin_shufflevector(a, b, 1, 3)
 #define FASTACT_LOW_32(a, b) __builtin_shufflevector(a, b, 0, 4, 1, 5)
@@ -108,8 +110,8 @@ typedef uint16_t fastact_8x16 __attribute__((vector_size(16)));
 #define FASTACT_LOAD(i) memcpy(&a##i, x + (i) * x_step, FASTACT_ROW)
 #define FASTACT_STORE(v, i) memcpy(out + (i) * out_step, &v##i, FASTACT_ROW)
 
-/* A perfect shuffle of the rows' numbers, done log2(rows) times, is a transposition. Variables,
-   because gcc 12 leaves arrays in memory. */
+/* log2(rows) perfect shuffles of the rows are a transposition. The rows are separate variables,
+   because GCC 12 keeps arrays in memory. */
 #define FASTACT_MIX_2(bits, from, to)                                                           \
     to##0 = FASTACT_LOW_##bits(from##0, from##1), to##1 = FASTACT_HIGH_##bits(from##0, from##1)
 #define FASTACT_MIX_4(bits, from, to)                                                           \
