@@ -167,7 +167,7 @@ class BCEWithLogitsLoss(Loss):
         wrong = np.heaviside(prediction, 0, out=self._empty(prediction))
         wrong -= target
         flags = np.not_equal(wrong, 0, out=self._pool.empty(wrong.shape, np.dtype(bool)))
-        np.multiply(prediction, wrong, out=wrong, where=flags)  # not inf * 0
+        np.multiply(prediction, wrong, out=wrong, where=flags)  # avoids inf * 0
         size = np.abs(prediction, out=self._empty(prediction))
         np.negative(size, out=size)
         np.exp(size, out=size)
@@ -230,7 +230,7 @@ class CrossEntropyLoss(Loss):
             picked = logits.reshape(-1)[target]
         else:
             flags = np.equal(target, 0, out=self._pool.empty(target.shape, np.dtype(bool)))
-            np.copyto(logits, 0, where=flags)  # not -inf * 0
+            np.copyto(logits, 0, where=flags)  # avoids -inf * 0
             logits *= target
             picked = logits.sum(-1)
         return 0 - _mean(picked), (powers, total, target)

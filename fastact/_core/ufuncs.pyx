@@ -101,7 +101,7 @@ cdef struct Operation:
     PyObject *default_name
     call_t numpy_call
 
-# The keywords of a call are interned. So is this string, so that they can be compared by address.
+# The keywords of a call are interned. This string is too, so they can be compared by address.
 cdef object OUT = sys.intern("out")
 _kept = []                        # objects that C pointers refer to; never freed, like the ufuncs
 _made = []                        # all ufuncs

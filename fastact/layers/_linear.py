@@ -37,8 +37,8 @@ class Linear(Layer):
     in_features, out_features : int
         Length of the last axis of the input and of the output, at least 1.
     activation : Activation, optional
-        Activation layer, such as ``ReLU()``. Only its settings are used, so several layers can
-        share one. The default is None, the identity.
+        Activation layer, such as ``ReLU()``. It saves nothing itself, so several layers can share
+        one. The default is None, the identity.
     dtype : float32 or float64, default float32
         Dtype of the parameters, results and gradients. Inputs and gradients of another dtype
         are converted.
@@ -140,7 +140,7 @@ class Linear(Layer):
 
     @property
     def activation(self) -> Activation | None:
-        """The activation, of which only the settings are used."""
+        """The activation, which saves nothing itself."""
         return self._activation
 
     @property
