@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import ml_dtypes
 import numpy as np
 import pytest
+from conftest import make_ufuncs
 from hypothesis import given, target
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -30,6 +31,9 @@ from reference import BY_NAME, EXPECTATIONS, FLOATS, INTEGERS, special_values
 from test_ufuncs import assert_same_bits
 
 from fastact import layers, losses
+from fastact._core import ufuncs as core
+
+pytestmark = pytest.mark.slow
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 DTYPES = [np.dtype(name) for name in (*FLOATS, "?", *INTEGERS)]
@@ -39,6 +43,7 @@ PEERS = {1: np.exp, 2: np.arctan2, 3: np._core.umath.clip, "relu": np.square}
 NAMES = [expectation.name for expectation in EXPECTATIONS]
 by_name = pytest.mark.parametrize("name", NAMES)
 
+instruction_sets = st.sampled_from(core.supported)
 steps = st.sampled_from([1, 1, 1, 1, -1, -1, 2, -2, 3, 5, 17])
 rarely = st.sampled_from([False] * 7 + [True])
 often = st.booleans()
@@ -331,7 +336,8 @@ def describe(name, operands, out, keywords):
 
 @by_name
 @given(data=st.data())
-def test_calls(ufuncs, isa, name, data):
+def test_calls(name, data):
+    ufuncs = make_ufuncs(data.draw(instruction_sets))
     case, operands, kinds, out, keywords = data.draw(drawn_calls(name))
     compute, expectation = ufuncs[name], BY_NAME[name]
     has_slope = "slope" in expectation.operands
@@ -587,7 +593,8 @@ def expected_of_method(compute, method, args, keywords, loop):
 
 
 @given(data=st.data())
-def test_methods(ufuncs, isa, data):
+def test_methods(data):
+    ufuncs = make_ufuncs(data.draw(instruction_sets))
     name = data.draw(st.sampled_from(NAMES[:1] + [n for n in NAMES if n != "relu"] * 2))
     case, method, args, keywords = data.draw(method_calls(name))
     compute = ufuncs[name]
