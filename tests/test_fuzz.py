@@ -24,7 +24,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from conftest import make_ufuncs
-from hypothesis import given, target
+from hypothesis import given, settings, target
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from reference import BY_NAME, EXPECTATIONS, FLOATS, INTEGERS, special_values
@@ -684,6 +684,7 @@ def assert_close(got, expected, said, scale=0):
 
 
 @pytest.mark.parametrize("layer_name", MADE)
+@settings(max_examples=max(1, settings.default.max_examples // 2))
 @given(data=st.data())
 def test_layers(layer_name, data):
     draw = data.draw
