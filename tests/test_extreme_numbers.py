@@ -37,7 +37,8 @@ def test_a_slope_of_many_bits(slope, dtype):
     if x.dtype.kind != "u":
         x = -x
     wanted = rounded(slope, dtype) * x[0] if x[0] < 0 else 1
-    for operand in x, x[::2], x.reshape(2, 4).T, x[0]:
+    swapped = x.byteswap().view(x.dtype.newbyteorder())
+    for operand in x, x[::2], x.reshape(2, 4).T, x[0], swapped:
         y = fastact.leaky_relu(operand, slope)
         assert np.all(y == wanted)
         y = fastact.leaky_relu_backward(operand, operand, negative_slope=slope)

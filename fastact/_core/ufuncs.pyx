@@ -388,7 +388,8 @@ cdef object rounded_to_bfloat16(Operation *op, object number, object dtype):
 
     The constructor of bfloat16 rounds twice, and does not accept a large int.
     """
-    cdef cnp.ndarray rounded = np.empty((), dtype)
+    # The operands may be byte-swapped, and the number is written in native order.
+    cdef cnp.ndarray rounded = np.empty((), dtype.newbyteorder("="))
     store_number(&op.bfloat16, float(number), cnp.PyArray_DATA(rounded))
     return rounded[()]
 
