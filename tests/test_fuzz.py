@@ -15,6 +15,8 @@ contiguous copies.
 """
 
 import copy
+import subprocess
+import sys
 import warnings
 from contextlib import suppress
 from itertools import pairwise
@@ -30,6 +32,7 @@ from hypothesis.extra import numpy as hnp
 from reference import BY_NAME, EXPECTATIONS, FLOATS, INTEGERS, special_values
 from test_ufuncs import assert_same_bits
 
+import fastact
 from fastact import layers, losses
 from fastact._core import ufuncs as core
 
@@ -37,6 +40,7 @@ pytestmark = pytest.mark.slow
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 DTYPES = [np.dtype(name) for name in (*FLOATS, "?", *INTEGERS)]
+fastact.relu(np.ones(1, BFLOAT16))  # methods know it from the first call on
 # What NumPy has with 1, 2 and 3 operands, and without an identity. The last two know no promotion
 # of integers and of booleans.
 PEERS = {1: np.exp, 2: np.arctan2, 3: np._core.umath.clip, "relu": np.square}
@@ -835,3 +839,20 @@ def test_cross_entropy_of_a_scalar_is_refused(dtype):
     for target_dtype in (dtype, "float32", "float64", "i8"):
         with pytest.raises(ValueError, match="at least one axis"):
             losses.CrossEntropyLoss()(scalar, np.array(0, target_dtype))
+
+
+METHODS_FIRST = """
+import ml_dtypes, numpy as np
+import fastact
+x = np.array([-2, 0, 3], ml_dtypes.bfloat16)
+assert fastact.relu_backward.accumulate(x).dtype == x.dtype
+assert fastact.relu.resolve_dtypes((x.dtype, None))[1] == x.dtype
+"""
+
+
+def test_methods_know_bfloat16_without_a_call_before():
+    subprocess.run(
+        [sys.executable, "-c", METHODS_FIRST],
+        check=True,
+        env={"PYTHONPATH": ":".join(sys.path)},
+    )

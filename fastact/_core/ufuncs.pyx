@@ -553,3 +553,5 @@ supported = tuple(
     name for name in targets.supported(features) if importlib.util.find_spec(f"fastact._core.kernels.{name}"))
 isa = targets.choose(supported, os.environ.get("FASTACT_ISA"))
 ufuncs = make_ufuncs(isa)
+if "ml_dtypes" in _modules:                          # else the first call finds it; methods do not look
+    find_bfloat16()
