@@ -297,25 +297,25 @@ print("done", flush=True)
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_keyboard_interrupt_in_large_calls(tmp_path):
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-W", "error", "-c", HEAD + LOOP],
         env=environment(),
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
-    try:
-        assert process.stdout.readline() == "ready\n"
-        for _ in range(3):
-            time.sleep(0.15)
-            process.send_signal(signal.SIGINT)
-            assert process.stdout.readline() == "caught\n"
-        # Not communicate(), which would miss lines that readline() has read ahead.
-        assert process.stdout.read() == "done\n"
-        assert (process.stderr.read(), process.wait(60)) == ("", 0)
-    finally:
-        process.kill()
+    ) as process:
+        try:
+            assert process.stdout.readline() == "ready\n"
+            for _ in range(3):
+                time.sleep(0.15)
+                process.send_signal(signal.SIGINT)
+                assert process.stdout.readline() == "caught\n"
+            # Not communicate(), which would miss lines that readline() has read ahead.
+            assert process.stdout.read() == "done\n"
+            assert (process.stderr.read(), process.wait(60)) == ("", 0)
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize(
