@@ -235,7 +235,7 @@ def test_finalizers_that_allocate():
             assert fastact.relu(x[: -2**13]).all()
     """
     run = subprocess.run(
-        [sys.executable, "-c", program],
+        [sys.executable, "-P", "-c", program],
         env={"MALLOC_CHECK_": "3", "MALLOC_PERTURB_": "165", "PYTHONPATH": ":".join(sys.path)},
         capture_output=True,
         text=True,

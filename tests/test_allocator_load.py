@@ -45,7 +45,7 @@ def resident():
 
 def run(program, **environment):
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", textwrap.dedent(program)],
+        [sys.executable, "-P", "-W", "error", "-c", textwrap.dedent(program)],
         env={"PYTHONPATH": ":".join(sys.path), **environment},
         capture_output=True,
         text=True,

@@ -112,7 +112,7 @@ def test_a_limit_that_is_no_integer(bad):
 def test_a_limit_of_the_environment(digits):
     program = "import fastact; print(fastact.set_buffer_limit(0))"
     run = subprocess.run(
-        [sys.executable, "-c", program],
+        [sys.executable, "-P", "-c", program],
         env={"FASTACT_BUFFER_LIMIT": digits, "PYTHONPATH": ":".join(sys.path)},
         capture_output=True,
         text=True,

@@ -852,7 +852,7 @@ assert fastact.relu.resolve_dtypes((x.dtype, None))[1] == x.dtype
 
 def test_methods_know_bfloat16_without_a_call_before():
     subprocess.run(
-        [sys.executable, "-c", METHODS_FIRST],
+        [sys.executable, "-P", "-c", METHODS_FIRST],
         check=True,
         env={"PYTHONPATH": ":".join(sys.path)},
     )

@@ -63,7 +63,7 @@ def test_a_mock_of_ml_dtypes(mock):
         "assert fastact.relu(x).dtype == ml_dtypes.bfloat16\n"
     )
     run = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program],
+        [sys.executable, "-P", "-W", "error", "-c", program],
         env={"PYTHONPATH": ":".join(sys.path)},
         capture_output=True,
         text=True,

@@ -272,7 +272,7 @@ print(failed, fastact.release_buffers() >= 0, len(gc.garbage))
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_that_is_limited(tmp_path):
     run = subprocess.run(
-        [sys.executable, "-W", "error", "-c", LIMITED],
+        [sys.executable, "-P", "-W", "error", "-c", LIMITED],
         capture_output=True,
         text=True,
         timeout=120,

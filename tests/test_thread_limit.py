@@ -16,7 +16,7 @@ fastact.relu(np.ones(1 << 20, np.float32))
 
 def threads_of(**environment):
     run = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
+        [sys.executable, "-P", "-c", PROGRAM],
         env={"PYTHONPATH": ":".join(sys.path), "FASTACT_NUM_THREADS": "8", **environment},
         capture_output=True,
         text=True,
