@@ -7,6 +7,9 @@ import numpy as np
 
 from .record import FLOATS, INPUT, Bounds, Operation, gradient_of_input, gradient_of_output
 
+# z > 0, for which the derivative of silu is 0 at -z: 1 + exp(-z) = z. In parts, to 159 bits.
+_ZERO = (1.2784645427610737, 1.0946994183093437e-16, 3.907766676128665e-33)
+
 
 def _exact_silu(m: Any, x: Any) -> Any:
     # exp(-|x|) never overflows, and keeps the tail on the left.
@@ -36,8 +39,9 @@ def _exact_silu_backward(m: Any, grad: Any, x: Any) -> Any:
     # Beyond 1e4 all has long vanished, and infinity * 0 would be NaN.
     x = m.where(m.abs(x) > 1e4, m.where(x < 0, -1e4, 1e4), x)
     decay = m.exp(-m.abs(x))
-    # 1 + x is exact where the sum is small, near the zero at x = -1.278.
-    negative = decay * (decay + (1 + x))
+    # exp(x) + 1 + x = (z - 1) expm1(u) + u with u = x + z: no cancellation near its zero, x = -z.
+    u = ((x + _ZERO[0]) + _ZERO[1]) + _ZERO[2]
+    negative = decay * ((_ZERO[0] - 1) * m.expm1(u) + _ZERO[1] * m.expm1(u) + u)
     positive = 1 + decay + x * decay
     return grad * (m.where(x < 0, negative, positive) / (1 + decay) ** 2)
 
