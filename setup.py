@@ -41,7 +41,7 @@ OPERATIONS = load("operations").OPERATIONS
 write(CORE / "kernels" / "loops.pxi", load("generate").loops(OPERATIONS))
 write(ROOT / "fastact" / "__init__.pyi", load("generate").stub(OPERATIONS))
 
-# No fast-math: every operation in activations.pxd is meant as it stands. Errno and traps,
+# No fast-math: every operation in fastact/activations is meant as it stands. Errno and traps,
 # which nobody reads, would keep the loops from being vectorised.
 GCC_FLAGS = [
     "-O3",
