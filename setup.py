@@ -8,6 +8,7 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
+import Cython
 import numpy
 from Cython.Build import cythonize
 from setuptools import Extension, setup
@@ -53,6 +54,13 @@ GCC_FLAGS = [
 ]
 MSVC_FLAGS = ["/O2", "/fp:precise"]
 
+# What makes a memory error harder to exploit, where compiler and linker accept it. Not for the
+# modules through which a small call goes: there the stack protector took 2 % of the time.
+# _FORTIFY_SOURCE would change no call of the C library here.
+PROTECTION = ["-fstack-protector-strong"]
+UNPROTECTED = {f"fastact._core.{name}" for name in ("engine", "ufuncs")}
+LINKED_PROTECTION = ["-Wl,-z,relro", "-Wl,-z,now", "-Wl,-z,noexecstack"]
+
 # gcc only. The first two: it would trade the selects in the formulas for jumps and copies of what
 # follows, before it vectorises; up to a fifth more instructions (gcc 12). The others: the formulas
 # are long chains, and steps of four vectors whose instructions are mixed before registers are
@@ -74,7 +82,9 @@ NUMPY_API = [
     ("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"),
     ("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION"),
 ]
-
+# Whether the modules declare that they need no GIL. Before Cython 3.3, a thread could read an
+# attribute while another one replaces it, and get an object that is freed already.
+FREE_THREADED = tuple(map(int, Cython.__version__.split(".")[:2])) >= (3, 3)
 
 KERNELS = {f"fastact._core.kernels.{target.name}": target for target in TARGETS}
 
@@ -105,9 +115,15 @@ class Build(build_ext):
         else:
             print("fastact: this compiler has no OpenMP; building without threads", file=sys.stderr)
             openmp = linked = []
-        kernel_flags = [flag for flag in KERNEL_FLAGS if not msvc and self.compiles(empty, [flag])]
+        kernel_flags, protection, linked_protection = (
+            [flag for flag in flags if not msvc and self.compiles(empty, [flag])]
+            for flags in (KERNEL_FLAGS, PROTECTION, LINKED_PROTECTION)
+        )
         for ext in self.extensions:
             ext.extra_compile_args += MSVC_FLAGS if msvc else GCC_FLAGS
+            if ext.name not in KERNELS.keys() | UNPROTECTED:
+                ext.extra_compile_args += protection
+            ext.extra_link_args += linked_protection
             if ext.name == "fastact._core.threads":
                 ext.extra_compile_args += openmp
                 ext.extra_link_args += linked
@@ -207,7 +223,7 @@ setup(
     ext_modules=cythonize(
         [CPU, *MODULES, *(extension(f"kernels.{t.name}", KERNEL_SOURCES) for t in TARGETS)],
         language_level=3,
-        compiler_directives={"binding": False},
+        compiler_directives={"binding": False, "freethreading_compatible": FREE_THREADED},
     ),
     cmdclass={"build_ext": Build},
 )

@@ -1,10 +1,19 @@
-"""Checks that a wheel and an sdist hold what they should and nothing else."""
+"""Checks that a wheel and an sdist hold what they should and nothing else.
 
+The modules of a wheel are checked for what protects a process that loads them.
+"""
+
+import io
 import sys
+import sysconfig
 import tarfile
 import zipfile
 from fnmatch import fnmatch
 from pathlib import Path
+
+from elftools.elf.constants import P_FLAGS
+from elftools.elf.elffile import ELFFile
+from elftools.elf.enums import ENUM_DT_FLAGS, ENUM_DT_FLAGS_1
 
 TREE = Path(__file__).parent.parent
 
@@ -31,13 +40,55 @@ WHEEL_BYTES = 5 << 20
 GENERATED = ["fastact/__init__.pyi", "fastact/_core/kernels/loops.pxi"]
 
 
+def module_problems(name: str, content: bytes) -> list[str]:
+    """What is wrong with an extension module, if it is an ELF file (Linux)."""
+    if not content.startswith(b"\x7fELF"):
+        return []
+    elf = ELFFile(io.BytesIO(content))
+    flags = {segment["p_type"]: segment["p_flags"] for segment in elf.iter_segments()}
+    loaded = [segment["p_flags"] for segment in elf.iter_segments("PT_LOAD")]
+    tags = {tag.entry.d_tag: tag for tag in elf.get_section_by_name(".dynamic").iter_tags()}
+    values = {name: tag.entry.d_val for name, tag in tags.items()}
+    at_once = (
+        "DT_BIND_NOW" in tags
+        or values.get("DT_FLAGS", 0) & ENUM_DT_FLAGS["DF_BIND_NOW"]
+        or values.get("DT_FLAGS_1", 0) & ENUM_DT_FLAGS_1["DF_1_NOW"]
+    )
+    found = []
+    if "PT_GNU_RELRO" not in flags or not at_once:
+        found.append("is without full RELRO (-Wl,-z,relro,-z,now)")
+    if flags.get("PT_GNU_STACK", P_FLAGS.PF_X) & P_FLAGS.PF_X:
+        found.append("wants an executable stack")
+    if any(bits & P_FLAGS.PF_W and bits & P_FLAGS.PF_X for bits in loaded):
+        found.append("has memory that is both writable and executable")
+    if "DT_TEXTREL" in tags or values.get("DT_FLAGS", 0) & ENUM_DT_FLAGS["DF_TEXTREL"]:
+        found.append("has text relocations")
+    # Python's own flags for modules may have paths. These are up to whoever built that Python.
+    known = sysconfig.get_config_var("LDSHARED").replace("-Wl,-rpath,", " ").split()
+    paths = [tags["DT_RPATH"].rpath] if "DT_RPATH" in tags else []
+    paths += [tags["DT_RUNPATH"].runpath] if "DT_RUNPATH" in tags else []
+    if ours := {part for path in paths for part in path.split(":")} - {*known}:
+        found.append(f"searches for libraries in {sorted(ours)}")
+    symbols = {
+        symbol.name
+        for symbol in elf.get_section_by_name(".dynsym").iter_symbols()
+        if symbol["st_info"]["bind"] != "STB_LOCAL" and symbol["st_shndx"] != "SHN_UNDEF"
+    }
+    wanted = f"PyInit_{Path(name).name.partition('.')[0]}"
+    if symbols != {wanted}:
+        found.append(f"exports {sorted(symbols)}, wanted {wanted} alone")
+    return [f"{name} {problem}" for problem in found]
+
+
 def wheel_problems(path: Path) -> list[str]:
     """What is wrong with a wheel."""
     with zipfile.ZipFile(path) as wheel:
         names = [name for name in wheel.namelist() if not name.endswith("/")]
         size = sum(entry.file_size for entry in wheel.infolist())
+        modules = {name: wheel.read(name) for name in names if name.endswith(".so")}
     found = [f"lacks {m}" for m in WHEEL_MUST if not any(fnmatch(n, m) for n in names)]
     found += [f"holds {n}" for n in names if not any(fnmatch(n, m) for m in WHEEL_MAY)]
+    found += [problem for name in modules for problem in module_problems(name, modules[name])]
     if size > WHEEL_BYTES:
         found.append(f"is {size} bytes when installed; at most {WHEEL_BYTES}")
     return found

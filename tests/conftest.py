@@ -3,6 +3,7 @@
 import importlib
 import pkgutil
 import sys
+import sysconfig
 from collections import namedtuple
 from functools import cache
 from pathlib import Path
@@ -47,6 +48,8 @@ def pytest_configure(config):
 def pytest_collection_modifyitems(config, items):
     left_out = {"slow"} if config.getoption("quick") else set()
     left_out |= set() if config.getoption("long") else {"large"}
+    if sysconfig.get_config_var("Py_GIL_DISABLED"):
+        left_out.add("gil")
     out = [item for item in items if any(map(item.get_closest_marker, left_out))]
     if out:
         items[:] = [item for item in items if item not in set(out)]

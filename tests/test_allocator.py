@@ -193,6 +193,7 @@ def collecting():
     gc.callbacks[:] = callbacks
 
 
+@pytest.mark.gil
 @needs_usable_size
 def test_a_collection_never_sees_our_handler(collecting):
     x = np.ones(rounded(5 * MIB + 8) // 4, np.float32)
@@ -291,6 +292,7 @@ def test_a_handler_of_the_user_goes_before_ours():
     assert 8 * MIB in asked
 
 
+@pytest.mark.gil
 @pytest.mark.skipif(libc is None, reason="the C library is another")
 def test_a_handler_that_is_set_meanwhile_stays(collecting):
     capsule, _ = counting()

@@ -139,6 +139,7 @@ HOLD = {
 }
 
 
+@pytest.mark.gil
 @pytest.mark.parametrize("hold", HOLD.values(), ids=HOLD)
 def test_an_array_that_is_held_is_not_handed_out_again(hold):
     pool = Pool()
@@ -154,6 +155,7 @@ def test_an_array_that_is_held_is_not_handed_out_again(hold):
     assert pool.empty((4, 5), np.dtype("float32")).ctypes.data == address
 
 
+@pytest.mark.gil
 def test_arrays_are_handed_out_by_shape_and_type():
     pool = Pool()
     dtype = np.dtype("float32")

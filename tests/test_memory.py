@@ -1,6 +1,7 @@
 """Buffers of large results: kept, handed out again, bounded, and nobody else's concern."""
 
 import gc
+import os
 import subprocess
 import sys
 import tracemalloc
@@ -131,14 +132,16 @@ def test_threads_get_blocks_of_their_own():
 def test_environment(setting, limit):
     program = f"import fastact; assert fastact.set_buffer_limit(0) == {limit}"
     subprocess.run(
-        [sys.executable, "-P", "-c", program], check=True, env={"FASTACT_BUFFER_LIMIT": setting}
+        [sys.executable, "-P", "-c", program],
+        check=True,
+        env=os.environ | {"FASTACT_BUFFER_LIMIT": setting},
     )
 
 
 def test_environment_with_a_mistake():
     run = subprocess.run(
         [sys.executable, "-P", "-c", "import fastact"],
-        env={"FASTACT_BUFFER_LIMIT": "1 GB"},
+        env=os.environ | {"FASTACT_BUFFER_LIMIT": "1 GB"},
         capture_output=True,
         text=True,
     )

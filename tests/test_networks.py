@@ -508,6 +508,7 @@ def test_results_handed_out_stay_as_they_are(network, dtype):
         assert unchanged(arrays, copies)
 
 
+@pytest.mark.gil
 @pytest.mark.parametrize("shape", [(256, IN), (8, 32, IN)], ids=repr)
 @every_dtype
 @every_linear

@@ -286,6 +286,7 @@ def test_operands_are_not_changed_and_results_stay(row):
     assert np.array_equal(target, copies[1])
 
 
+@pytest.mark.gil
 @every_row
 def test_steps_after_the_second_allocate_no_arrays(row):
     prediction, target = operands(row, (200, 1000), "float32")

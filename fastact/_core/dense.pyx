@@ -14,8 +14,13 @@ by columns, so that the order of every sum over the rows is independent of the n
 threads.
 
 Results are allocated from a `Pool`, which reuses an array once nothing else refers to it.
+
+The arrays that `forward` saves for `backward` are read and written together. The GIL sees to
+that, or a critical section where there is none. Threads that share a layer may get the arrays
+that another thread has saved, but never a mix of both.
 """
 
+cimport cython
 cimport numpy as cnp
 
 from fastact._core.engine cimport run, store_number
@@ -184,12 +189,15 @@ cdef class Dense:
         if not cnp.PyArray_CheckExact(grad):
             return False
         array = <cnp.ndarray> grad
+        with cython.critical_section(self):
+            shape = self.shape
         return (cnp.PyArray_TYPE(array) == self.type_number and cnp.PyArray_ISCARRAY_RO(array)
-                and (<object> array).shape == self.shape)
+                and (<object> array).shape == shape)
 
     def forget(self):
         """Release the arrays that `forward` saved."""
-        self.x = self.kept = self.shape = self.x_shape = None
+        with cython.critical_section(self):
+            self.x = self.kept = self.shape = self.x_shape = None
 
     cdef int check(self) except -1:
         """Raise an error if the shape, dtype or layout of a parameter has changed.
@@ -202,7 +210,9 @@ cdef class Dense:
                 or not lies(self.bias, self.type_number, 1, self.columns, self.columns)):
             raise self.changed("weight and bias", (self.weight, self.bias))
         if cnp.PyArray_BYTES(self.weight) != cnp.PyArray_BYTES(self.transposed):
-            self.transposed = self.weight.T          # resized and back, with its data moved
+            transposed = self.weight.T               # resized and back, with its data moved
+            with cython.critical_section(self):
+                self.transposed = transposed
         return 0
 
     cdef int check_backward(self, cnp.ndarray grad, cnp.ndarray x, cnp.ndarray kept) except -1:
@@ -248,8 +258,10 @@ cdef class Dense:
         z = self.empty(x, self.columns, self.pool)
         y = self.empty(x, self.columns, self.pool) if self.keeps_input else z
         y = self.compute(x_matrix, z, y)
-        self.x, self.x_shape, self.shape = x_matrix, x.shape, y.shape
-        self.kept = None if linear else z if self.keeps_input else y
+        x_shape, shape = x.shape, y.shape
+        kept = None if linear else z if self.keeps_input else y
+        with cython.critical_section(self):
+            self.x, self.x_shape, self.shape, self.kept = x_matrix, x_shape, shape, kept
         return y
 
     def backward(self, cnp.ndarray grad, bint input_gradient):
@@ -257,7 +269,9 @@ cdef class Dense:
 
         `grad` must be a contiguous array of the type of the layer, with the shape of the output.
         """
-        cdef cnp.ndarray x = self.x, kept = self.kept
+        cdef cnp.ndarray x, kept
+        with cython.critical_section(self):
+            x, kept, x_shape = self.x, self.kept, self.x_shape
         self.check_backward(grad, x, kept)           # before anything is written
         dz = grad
         if self.function != NULL:
@@ -272,7 +286,7 @@ cdef class Dense:
         product(dz_matrix.T, x, self.weight_gradient)
         if not input_gradient:
             return None
-        x_gradient = self.pool.empty(self.x_shape, self.weight.dtype)
+        x_gradient = self.pool.empty(x_shape, self.weight.dtype)
         product(dz_matrix, self.weight, matrix(x_gradient, self.inputs))
         return x_gradient
 

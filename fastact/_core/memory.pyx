@@ -11,7 +11,7 @@ its pages when memory is short.
 
 An array carries the handler that allocated it, so it may live anywhere and as long as it
 wants. A handler that the user has set goes before ours. NumPy calls handlers under the GIL,
-which guards the table of blocks.
+which guards the table of blocks. In a Python without a GIL, a lock does.
 
 Up to Python 3.11, setting a handler may run the garbage collector, and the collector any code.
 It is paused while our handler is set. If another array gets our handler all the same, no harm is
@@ -26,7 +26,9 @@ cimport numpy as cnp
 from cpython.object cimport PyObject
 from cpython.pycapsule cimport PyCapsule_New
 from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport strcpy
+from libc.string cimport memset, strcpy
+
+from fastact._core.locks cimport acquire, lock_t, release
 
 cnp.import_array()
 
@@ -68,7 +70,19 @@ cdef extern from *:
     #define fastact_pause_collector() 0
     #define fastact_resume_collector() 0
     #endif
+
+    /* In a forked child, the table is whole and its lock is free: the lock is taken for the fork.
+       It is not released but made anew in the child, where those who waited for it do not exist. */
+    #if defined(Py_GIL_DISABLED) && !defined(_WIN32)
+    #include <pthread.h>
+    #define fastact_guard_fork pthread_atfork
+    #else
+    #define fastact_guard_fork(before, parent, child) \\
+        ((void) (before), (void) (parent), (void) (child), 0)
+    #endif
     """
+    int guard_fork "fastact_guard_fork"(
+        void (*before)() noexcept, void (*parent)() noexcept, void (*child)() noexcept)
     bint pause_collector "fastact_pause_collector"()
     bint resume_collector "fastact_resume_collector"()
     void *take "fastact_take"(size_t size)
@@ -100,6 +114,7 @@ cdef struct Block:
     void *address
     size_t size
 
+cdef lock_t table                     # held where one of the following is read or written
 cdef Block blocks[SLOTS]              # oldest first
 cdef int count = 0
 cdef size_t kept = 0                  # bytes in all
@@ -133,23 +148,41 @@ cdef void drop(size_t wanted) noexcept:
         remove(0)
 
 
+cdef size_t release_blocks() noexcept:
+    """Frees all blocks. Returns how many bytes they had."""
+    cdef size_t had
+    acquire(&table)
+    had = kept
+    drop(0)
+    release(&table)
+    return had
+
+
+cdef void *kept_block(size_t size) noexcept:
+    """Takes the latest block of `size` bytes out of the table. NULL if there is none."""
+    cdef void *address = NULL
+    cdef int i
+    acquire(&table)
+    for i in range(count - 1, -1, -1):
+        if blocks[i].size == size:
+            address = blocks[i].address
+            remove(i)
+            break
+    release(&table)
+    return address
+
+
 cdef void *block_malloc(void *ctx, size_t size) noexcept:
-    cdef int i = count - 1
     cdef void *address
     if size < LARGE:
         return malloc(size)
     size = rounded(size)
     if size == 0:
         return NULL
-    while i >= 0:
-        if blocks[i].size == size:
-            address = blocks[i].address
-            remove(i)
-            return address
-        i -= 1
-    address = take(size)
-    if address == NULL and count:
-        drop(0)
+    address = kept_block(size)
+    if address == NULL:
+        address = take(size)
+    if address == NULL and release_blocks():
         address = take(size)
     return address
 
@@ -157,18 +190,23 @@ cdef void *block_malloc(void *ctx, size_t size) noexcept:
 cdef void block_free(void *ctx, void *address, size_t size) noexcept:
     global count, kept
     # Small sizes are not rounded: a block just below LARGE must not be kept as one of LARGE.
-    if address == NULL or size < LARGE or rounded(size) > limit:
+    if address == NULL or size < LARGE:
         free(address)
         return
     size = rounded(size)
-    drop(limit - size)
-    if count == SLOTS:
-        drop(kept - 1)
-    offer(address, size)
-    blocks[count].address = address
-    blocks[count].size = size
-    count += 1
-    kept += size
+    acquire(&table)
+    if size > limit:
+        free(address)
+    else:
+        drop(limit - size)
+        if count == SLOTS:
+            drop(kept - 1)
+        offer(address, size)
+        blocks[count].address = address
+        blocks[count].size = size
+        count += 1
+        kept += size
+    release(&table)
 
 
 cdef void *block_calloc(void *ctx, size_t number, size_t size) noexcept:
@@ -195,10 +233,19 @@ handler.allocator.free = block_free
 cdef object capsule = PyCapsule_New(&handler, "mem_handler", NULL)
 
 
+cdef bint keeping() noexcept:
+    """Whether blocks are kept at all."""
+    cdef bint answer
+    acquire(&table)
+    answer = limit > 0
+    release(&table)
+    return answer
+
+
 cdef object large_empty(int ndim, cnp.npy_intp *dims, int type_number, int fortran):
     """PyArray_EMPTY, from a kept block if there is one."""
     current = PyDataMem_GetHandler()
-    if limit == 0 or <PyObject *> current != PyDataMem_DefaultHandler:
+    if not keeping() or <PyObject *> current != PyDataMem_DefaultHandler:
         return PyArray_EMPTY(ndim, dims, type_number, fortran)
     cdef bint collecting = pause_collector()
     try:
@@ -220,9 +267,7 @@ def release_buffers():
     int
         How many bytes they had.
     """
-    cdef size_t had = kept
-    drop(0)
-    return had
+    return release_blocks()
 
 
 def set_buffer_limit(n):
@@ -254,9 +299,12 @@ def set_buffer_limit(n):
     wanted = operator.index(n)
     if wanted < 0:
         raise ValueError(f"limit in bytes: {n} given, wanted 0 or more")
+    cdef size_t following = min(wanted, sys.maxsize), previous
+    acquire(&table)
     previous = limit
-    limit = min(wanted, sys.maxsize)
+    limit = following
     drop(limit)
+    release(&table)
     return previous
 
 
@@ -269,4 +317,18 @@ def _default_limit():
     return int(asked) if asked else 1 << 28
 
 
+cdef void before_fork() noexcept:
+    acquire(&table)
+
+
+cdef void after_fork() noexcept:
+    release(&table)
+
+
+cdef void in_child() noexcept:
+    memset(&table, 0, sizeof(table))
+
+
+if guard_fork(before_fork, after_fork, in_child):
+    raise ImportError("pthread_atfork failed: out of memory")
 limit = _default_limit()

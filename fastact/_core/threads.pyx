@@ -11,6 +11,7 @@ cimport cython
 from cython.parallel cimport prange
 
 from fastact._core.flags cimport flags_t, restore_flags, save_flags
+from fastact._core.locks cimport load, store
 
 cdef extern from *:
     """
@@ -53,7 +54,7 @@ cdef int threads_allowed() noexcept nogil:
     """
     if not OPENMP or forked:
         return 1
-    return max(1, min(_limit, omp_get_max_threads(), omp_get_thread_limit()))
+    return max(1, min(load(&_limit), omp_get_max_threads(), omp_get_thread_limit()))
 
 
 def get_num_threads():
@@ -94,12 +95,11 @@ def set_num_threads(n):
     ValueError
         If `n` is less than 1.
     """
-    global _limit
     count = operator.index(n)
     if count < 1:
         raise ValueError(f"number of threads: {n} given, wanted 1 or more")
-    previous = _limit
-    _limit = min(count, NO_LIMIT)
+    cdef int previous = load(&_limit)
+    store(&_limit, min(count, NO_LIMIT))
     return previous
 
 

@@ -16,6 +16,7 @@ import importlib
 import importlib.util
 import os
 import sys
+import threading
 
 cimport numpy as cnp
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
@@ -24,6 +25,7 @@ from libc.string cimport memset
 
 from fastact._core.engine cimport run, store_number
 from fastact._core.kernel cimport MAX_INPUTS, Kernel, convert_t, loop_or_null, transpose_t
+from fastact._core.locks cimport load, store
 from fastact._core.memory cimport LARGE, large_empty
 from fastact._core.threads cimport RELEASE
 from fastact._core.tiles cimport by_columns, run_tiles
@@ -108,6 +110,7 @@ _made = []                        # all ufuncs
 cdef dict _modules = sys.modules
 # NumPy's type number of ml_dtypes.bfloat16, or -1 until its loops are registered.
 cdef int bfloat16_type = -1
+cdef object _registration = threading.RLock()    # held where they are registered
 
 
 cdef void ufunc_loop(
@@ -167,7 +170,7 @@ cdef inline Kernel *kernel_for(Operation *op, PyArrayObject *array) noexcept:
     cdef int type_number = PyArray_TYPE(array)
     if type_number < TYPES:
         return op.by_type[type_number]
-    return &op.bfloat16 if type_number == bfloat16_type else NULL
+    return &op.bfloat16 if type_number == load(&bfloat16_type) else NULL
 
 
 cdef object fast_call(object self, PyObject *const *args, size_t nargsf, PyObject *kwnames):
@@ -304,7 +307,7 @@ cdef object general_call(object self, PyObject *const *args, size_t nargsf, PyOb
     """Call NumPy's implementation, with the default operand filled in."""
     cdef Operation *op = <Operation *> (<PyUFuncObject *> self).data
     cdef Py_ssize_t i, given = PyVectorcall_NARGS(nargsf)
-    if bfloat16_type < 0 and "ml_dtypes" in _modules:
+    if load(&bfloat16_type) < 0 and "ml_dtypes" in _modules:
         find_bfloat16()
     try:
         return call_filled(self, args, nargsf, kwnames)
@@ -494,9 +497,10 @@ cdef object make_ufunc(operation, dict table):
     op.numpy_call = (<PyUFuncObject *> ufunc).vectorcall
     (<PyUFuncObject *> ufunc).vectorcall = fast_call
     find_kernel(table, operation.name, op.nin, "bf16", 2, &op.bfloat16)
-    if bfloat16_type >= 0:
-        add_bfloat16(ufunc, bfloat16_type)
-    _made.append(ufunc)
+    with _registration:
+        if bfloat16_type >= 0:
+            add_bfloat16(ufunc, bfloat16_type)
+        _made.append(ufunc)
     return ufunc
 
 
@@ -517,19 +521,26 @@ cdef int find_bfloat16() except -1:
     bfloat16 arrays do not exist before that. Without these loops, NumPy would cast them to
     float32, as ml_dtypes allows.
     """
-    global bfloat16_type
     # The attribute is missing during the import of ml_dtypes. The module may also be a mock.
     try:
         bfloat16 = _modules["ml_dtypes"].bfloat16
         dtype = np.dtype(bfloat16 if issubclass(bfloat16, np.generic) else None)
     except Exception:
         return 0
-    if dtype.isbuiltin == 2 and dtype.name == "bfloat16":    # 2: a user-defined dtype
-        number = dtype.num
-        for ufunc in _made:
-            add_bfloat16(ufunc, number)
-        bfloat16_type = number
+    if dtype.isbuiltin != 2 or dtype.name != "bfloat16":     # 2: a user-defined dtype
+        return 0
+    with _registration:
+        if bfloat16_type < 0:
+            for ufunc in _made:
+                add_bfloat16(ufunc, dtype.num)
+            store(&bfloat16_type, dtype.num)     # last: a thread that reads it finds the loops
     return 0
+
+
+def _renew_registration():
+    """In a forked child, a lock that another thread held would be held for ever."""
+    global _registration
+    _registration = threading.RLock()
 
 
 def kernel_table(isa):
@@ -546,6 +557,8 @@ def make_ufuncs(isa):
     return {operation.name: make_ufunc(operation, table) for operation in OPERATIONS}
 
 
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_registration)
 features = cpu.features({feature for target in targets.TARGETS for feature in target.features})
 # Instruction sets that the processor supports and that were built. The package may have been built
 # for another kind of processor.

@@ -1,0 +1,180 @@
+"""What threads share: kept buffers, limits, the loops of bfloat16, a layer."""
+
+import os
+import subprocess
+import sys
+import sysconfig
+import threading
+
+import numpy as np
+import pytest
+
+import fastact
+from fastact.layers import Linear, ReLU
+
+FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+THREADS = 8
+
+
+def in_threads(*works):
+    """Calls functions at the same time, each in a thread, and raises what one of them raised."""
+    barrier, errors = threading.Barrier(len(works)), []
+
+    def run(work):
+        barrier.wait()
+        try:
+            work()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(work,)) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+
+
+@pytest.mark.skipif(not FREE_THREADED, reason="a Python with a GIL")
+def test_import_leaves_the_gil_off():
+    program = """
+import sys
+import fastact
+from fastact.layers import Linear
+assert not sys._is_gil_enabled()
+"""
+    subprocess.run([sys.executable, "-W", "error", "-P", "-c", program], check=True)
+
+
+def test_kept_buffers():
+    """Blocks are handed out once each, while the limit changes and all are released."""
+    x = np.linspace(-9, 9, 1 << 20, dtype=np.float32)
+    previous = fastact.set_buffer_limit(64 << 20)
+    stop = threading.Event()
+
+    def compute(scale):
+        expected = np.maximum(x * np.float32(scale), 0).tobytes()
+        for _ in range(15):
+            results = [fastact.relu(x * np.float32(scale)) for _ in range(2)]
+            assert all(result.tobytes() == expected for result in results)
+
+    def disturb():
+        while not stop.is_set():
+            for limit in 1 << 20, 9 << 20, 64 << 20:
+                fastact.set_buffer_limit(limit)
+            fastact.release_buffers()
+
+    disturbing = threading.Thread(target=disturb)
+    disturbing.start()
+    try:
+        in_threads(*(lambda scale=scale: compute(scale) for scale in range(1, 5)))
+    finally:
+        stop.set()
+        disturbing.join()
+        fastact.set_buffer_limit(previous)
+    assert fastact.release_buffers() <= 64 << 20
+
+
+def test_number_of_threads_changes_meanwhile():
+    x = np.linspace(-9, 9, 300_000, dtype=np.float32)
+    expected = fastact.sigmoid(x).tobytes()
+    stop = threading.Event()
+
+    def disturb():
+        while not stop.is_set():
+            for count in 1, 2, 3:
+                fastact.set_num_threads(count)
+
+    def compute():
+        for _ in range(30):
+            assert fastact.sigmoid(x).tobytes() == expected
+
+    previous = fastact.set_num_threads(2)
+    disturbing = threading.Thread(target=disturb)
+    disturbing.start()
+    try:
+        in_threads(*[compute] * 4)
+    finally:
+        stop.set()
+        disturbing.join()
+        fastact.set_num_threads(previous)
+
+
+BFLOAT16 = """
+import sys, threading
+import numpy as np
+import fastact
+sys.setswitchinterval(1e-6)
+import ml_dtypes
+x = np.linspace(-9, 9, 64).astype(ml_dtypes.bfloat16)
+barrier = threading.Barrier(8)
+dtypes = []
+
+def work():
+    barrier.wait()
+    for _ in range(20):
+        dtypes.append(fastact.relu(x[::2]).dtype)
+        dtypes.append(fastact.leaky_relu_backward(x, x).dtype)
+
+threads = [threading.Thread(target=work) for _ in range(8)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+assert len(dtypes) == 8 * 40 and set(dtypes) == {x.dtype}, (len(dtypes), set(dtypes))
+"""
+
+
+def test_loops_of_bfloat16_are_there_for_all_threads():
+    pytest.importorskip("ml_dtypes")
+    for _ in range(3):
+        subprocess.run([sys.executable, "-P", "-c", BFLOAT16], check=True)
+
+
+@pytest.mark.skipif(not hasattr(os, "register_at_fork"), reason="no fork on this platform")
+def test_a_child_forked_meanwhile_has_no_lock_held():
+    program = """
+import os, signal, sys, threading, warnings
+import numpy as np
+import fastact
+warnings.filterwarnings("ignore", r".*fork\\(\\) may lead to deadlocks", DeprecationWarning)
+x = np.linspace(-9, 9, 1 << 20, dtype=np.float32)
+stop = threading.Event()
+
+def work():
+    while not stop.is_set():
+        fastact.relu(x)
+
+threads = [threading.Thread(target=work) for _ in range(3)]
+[thread.start() for thread in threads]
+codes = []
+for _ in range(20):
+    child = os.fork()
+    if child == 0:
+        signal.alarm(30)
+        right = (fastact.relu(x) == np.maximum(x, 0)).all() and fastact.release_buffers() >= 0
+        os._exit(0 if right else 1)
+    codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+stop.set()
+[thread.join() for thread in threads]
+assert not any(codes), codes
+"""
+    subprocess.run([sys.executable, "-P", "-c", program], check=True, timeout=120)
+
+
+@pytest.mark.parametrize("activation", [None, ReLU()], ids=["linear", "relu"])
+def test_threads_may_share_a_layer(activation):
+    """They get each other's gradients, or are refused; never memory of others."""
+    layer = Linear(7, 5, activation, seed=1)
+
+    def train(rows):
+        x, grad = np.ones((rows, 7), np.float32), np.ones((rows, 5), np.float32)
+        expected = layer(x).tobytes()
+        for _ in range(200):
+            assert layer.forward(x).tobytes() == expected
+            try:
+                gradient = layer.backward(grad)
+            except (ValueError, RuntimeError):  # another thread's forward was the last
+                continue
+            assert gradient.shape[1] == 7
+
+    in_threads(*(lambda rows=rows: train(rows) for rows in range(1, THREADS + 1)))
