@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -16,11 +17,12 @@ from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent
 CORE = ROOT / "fastact" / "_core"
+API = ROOT / "fastact" / "cy"
 
 
-def load(name):
-    """Import a module or package of `_core` by its path: `fastact` itself is not built yet."""
-    path = CORE / name
+def load(name, folder=CORE):
+    """Import a module or package of fastact by its path: `fastact` itself is not built yet."""
+    path = folder / name
     path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     folders = [str(path.parent)] if path.stem == "__init__" else None
     spec = importlib.util.spec_from_file_location(
@@ -33,6 +35,7 @@ def load(name):
 
 def write(path, text):
     """Write a file unless it has this text already: its time tells what to compile anew."""
+    path.parent.mkdir(exist_ok=True)
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         path.write_text(text, encoding="utf-8")
 
@@ -41,6 +44,14 @@ TARGETS = load("targets").TARGETS
 OPERATIONS = load("operations").OPERATIONS
 write(CORE / "kernels" / "loops.pxi", load("generate").loops(OPERATIONS))
 write(ROOT / "fastact" / "__init__.pyi", load("generate").stub(OPERATIONS))
+
+VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "fastact/__init__.py").read_text("utf-8"))[1]
+compiled = load("_generate", API)
+FUNCTIONS = compiled.functions(OPERATIONS, (API / "functions.txt").read_text(encoding="utf-8"))
+write(API / "__init__.pxd", compiled.pxd(FUNCTIONS, "The compiled API: see docs/compiled.md."))
+write(API / "_functions.pxd", compiled.pxd(FUNCTIONS, "The compiled API."))
+write(API / "_functions.pxi", compiled.pxi(FUNCTIONS))
+write(API / "include" / "fastact.h", compiled.header(FUNCTIONS, VERSION))
 
 # No fast-math: every operation in fastact/activations is meant as it stands. Errno and traps,
 # which nobody reads, would keep the loops from being vectorised.
@@ -89,12 +100,12 @@ FREE_THREADED = tuple(map(int, Cython.__version__.split(".")[:2])) >= (3, 3)
 KERNELS = {f"fastact._core.kernels.{target.name}": target for target in TARGETS}
 
 
-def extension(name, depends=()):
+def extension(name, depends=(), include=()):
     """An extension module; it is built anew when the flags may have changed."""
     return Extension(
-        f"fastact._core.{name}",
-        [f"fastact/_core/{name.replace('.', '/')}.pyx"],
-        include_dirs=[numpy.get_include()],
+        f"fastact.{name}",
+        [f"fastact/{name.replace('.', '/')}.pyx"],
+        include_dirs=[numpy.get_include(), *include],
         define_macros=list(NUMPY_API),
         depends=["setup.py", "fastact/_core/targets.py", *depends],
     )
@@ -213,15 +224,17 @@ def output_to(path):
 
 KERNEL_SOURCES = [str(path.relative_to(ROOT)) for path in (CORE / "kernels").glob("*.[ph]*")]
 MODULES = [
-    extension(name)
+    extension(f"_core.{name}")
     for name in ("engine", "memory", "pools", "dense", "threads", "tiles", "training", "ufuncs")
 ]
-CPU = extension("cpu")
+HEADER = "fastact/cy/include/fastact.h"
+MODULES.append(extension("cy._functions", [HEADER], [str(Path(HEADER).parent)]))
+CPU = extension("_core.cpu")
 CPU.define_macros.append(("FASTACT_FEATURES", " ".join(f"FEATURE({name})" for name in FEATURES)))
 
 setup(
     ext_modules=cythonize(
-        [CPU, *MODULES, *(extension(f"kernels.{t.name}", KERNEL_SOURCES) for t in TARGETS)],
+        [CPU, *MODULES, *(extension(f"_core.kernels.{t.name}", KERNEL_SOURCES) for t in TARGETS)],
         language_level=3,
         compiler_directives={"binding": False, "freethreading_compatible": FREE_THREADED},
     ),

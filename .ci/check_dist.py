@@ -23,7 +23,9 @@ WHEEL_MUST = [
     "fastact/__init__.pyi",
     "fastact/__main__.py",
     "fastact/_command/cli.py",
-    "fastact/activations/sigmoid.pxd",
+    "fastact/cy/__init__.pxd",
+    "fastact/cy/include/fastact.h",
+    "fastact/cy/_functions.*.so",
     "fastact/layers/__init__.py",
     "fastact/losses.py",
     "fastact/optimizers.py",
@@ -33,11 +35,14 @@ WHEEL_MUST = [
     "fastact/_core/kernels/baseline.*.so",
     "fastact-*.dist-info/licenses/LICENSE",
 ]
-WHEEL_MAY = ["fastact/*.py", "fastact/*.pyi", "fastact/activations/*.pxd", "fastact/py.typed"]
+WHEEL_MAY = ["fastact/*.py", "fastact/*.pyi", "fastact/py.typed"]
+WHEEL_MAY += ["fastact/cy/__init__.pxd", "fastact/cy/include/fastact.h"]
 WHEEL_MAY += ["fastact/*.so", "fastact-*.dist-info/*"]
 WHEEL_BYTES = 5 << 20
 # Written by setup.py in every build: an sdist has what they are made of.
 GENERATED = ["fastact/__init__.pyi", "fastact/_core/kernels/loops.pxi"]
+GENERATED += ["fastact/cy/__init__.pxd", "fastact/cy/_functions.pxd", "fastact/cy/_functions.pxi"]
+GENERATED += ["fastact/cy/include/fastact.h"]
 
 
 def module_problems(name: str, content: bytes) -> list[str]:
@@ -102,11 +107,12 @@ def sdist_problems(path: Path) -> list[str]:
     wanted += [*TREE.glob("*.md"), *TREE.glob("docs/*.md"), *TREE.glob("examples/*.md")]
     wanted.append(TREE / "CITATION.cff")
     for folder in ("fastact", "tests", "asv_bench", "examples"):
-        for pattern in ("*.py", "*.pyi", "*.pyx", "*.pxd", "*.pxi", "py.typed", "*.json"):
-            wanted += (TREE / folder).rglob(pattern)
+        for kind in ["py", "pyi", "pyx", "pxd", "pxi", "h", "txt", "json", "typed"]:
+            wanted += (TREE / folder).rglob(f"*.{kind}")
     wanted = [str(path.relative_to(TREE)) for path in wanted if "results" not in path.parts]
     found = [f"lacks {n}" for n in wanted if n not in names and n not in GENERATED]
-    return found + [f"holds {n}" for n in names if n.endswith((".c", ".so")) or n in GENERATED]
+    built = [n for n in names if fnmatch(n, "*.so") or fnmatch(n, "fastact/*.c")]
+    return found + [f"holds {n}" for n in [*built, *names.intersection(GENERATED)]]
 
 
 def main() -> int:

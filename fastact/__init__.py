@@ -25,7 +25,20 @@ from fastact._core.threads import get_num_threads, num_threads, set_num_threads
 
 globals().update(_ufuncs.ufuncs)
 
+
+def get_include() -> str:
+    """Return the folder of `fastact.h`, the header for C and C++.
+
+    Returns
+    -------
+    str
+        A path to be given to the compiler, such as ``include_dirs=[fastact.get_include()]``.
+    """
+    return f"{__path__[0]}/cy/include"
+
+
 __all__ = [
+    "get_include",
     "get_num_threads",
     "num_threads",
     "release_buffers",

@@ -30,13 +30,14 @@ SOURCE = "#include <Python.h>\nPyMODINIT_FUNC PyInit_probed(void) { return NULL;
 @pytest.fixture
 def build(tmp_path):
     """Run setup.py in a copy, with an environment."""
-    # What setup.py reads, and where it writes loops and stub.
-    core = tmp_path / "fastact" / "_core"
-    (core / "kernels").mkdir(parents=True)
-    shutil.copy(ROOT / "setup.py", tmp_path)
-    for name in ("targets.py", "generate.py"):
-        shutil.copy(ROOT / "fastact" / "_core" / name, core)
-    shutil.copytree(ROOT / "fastact" / "_core" / "operations", core / "operations")
+    # What setup.py reads, and where it writes what it generates.
+    (tmp_path / "fastact" / "_core" / "kernels").mkdir(parents=True)
+    (tmp_path / "fastact" / "cy").mkdir()
+    read = ["__init__.py", "_core/targets.py", "_core/generate.py", "cy/_generate.py"]
+    for name in ["setup.py", *(f"fastact/{name}" for name in [*read, "cy/functions.txt"])]:
+        shutil.copy(ROOT / name, tmp_path / name)
+    operations = "fastact/_core/operations"
+    shutil.copytree(ROOT / operations, tmp_path / operations)
     (tmp_path / "probed.c").write_text(SOURCE)
     pytest.importorskip("Cython")
 

@@ -9,11 +9,9 @@ import mpmath
 import numpy as np
 import pytest
 
-import fastact
-
 pytestmark = pytest.mark.slow
 
-FOLDER = Path(fastact.__file__).parent / "activations"
+FOLDER = Path(__file__).parents[1] / "fastact" / "activations"
 
 # Of each fit: file, function, which branch of ``if real is float``, and the bits it has at least.
 WRITTEN = {

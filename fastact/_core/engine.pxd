@@ -2,7 +2,15 @@
 
 from fastact._core.kernel cimport Kernel
 
+cdef enum:
+    # Elements below which operands are taken as they lie: see `run_aligned`.
+    UNALIGNED = 1024
+
 cdef void run(
+    const Kernel *kernel, char **args, Py_ssize_t n, const Py_ssize_t *steps
+) noexcept nogil
+
+cdef void run_alone(
     const Kernel *kernel, char **args, Py_ssize_t n, const Py_ssize_t *steps
 ) noexcept nogil
 

@@ -116,7 +116,7 @@ cdef inline void run_aligned(
     for i in range(kernel.nin):
         if args[i] == args[kernel.nin]:
             streamed = False                # in place: reading the input caches the lines anyway
-    if n < 1024 or lead % kernel.item != 0 or (lead == 0 and not streamed):
+    if n < UNALIGNED or lead % kernel.item != 0 or (lead == 0 and not streamed):
         call(loop, kernel.nin, args, n)
         return
     lead = lead // kernel.item
@@ -266,4 +266,17 @@ cdef void run(
         work.kernel, work.args, work.steps, work.streamed = kernel, args, steps, streamed
         # Shares are multiples of 64 elements, so that two threads rarely write to one cache line.
         split(run_part, &work, n, 64, n)
+    restore_flags(flags)
+
+
+cdef void run_alone(
+    const Kernel *kernel, char **args, Py_ssize_t n, const Py_ssize_t *steps
+) noexcept nogil:
+    """Do the same as `run` on the calling thread.
+
+    Each input must be the output itself, or share no memory with it.
+    """
+    cdef flags_t flags = save_flags()
+    cdef bint streamed = n * kernel.item >= STREAM and kernel.stream != NULL
+    run_share(kernel, args, n, steps, 0, streamed)
     restore_flags(flags)

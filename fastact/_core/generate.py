@@ -119,6 +119,7 @@ __all__ = [
 {names}]
 __version__: str
 
+def get_include() -> str: ...
 def get_num_threads() -> int: ...
 def set_num_threads(n: SupportsIndex) -> int: ...
 def num_threads(n: SupportsIndex) -> AbstractContextManager[None]: ...
@@ -148,6 +149,7 @@ class _{name}(ufunc):  # type: ignore[misc]
 {name}: _{name}
 """
 _OTHERS = (
+    "get_include",
     "get_num_threads",
     "num_threads",
     "release_buffers",

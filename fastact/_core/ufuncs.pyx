@@ -85,7 +85,6 @@ cdef extern from "numpy/ufuncobject.h":
     const int PyUFunc_None
 
 cdef enum:
-    TYPES = 24                    # NumPy's type numbers, up to NPY_HALF
     MAX_LOOPS = 16
 
 cdef struct Operation:

@@ -9,6 +9,13 @@ cdef extern from *:
     """
     #include <math.h>
 
+    /* Results would be off by millions of ULP, and NaN would be lost. */
+    #if defined(__FAST_MATH__) || defined(__ASSOCIATIVE_MATH__) || defined(__RECIPROCAL_MATH__) \\
+        || defined(__NO_SIGNED_ZEROS__) || defined(_M_FP_FAST) \\
+        || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__)
+    #error "fastact cannot be compiled with -ffast-math, -Ofast or parts of them: see CFLAGS"
+    #endif
+
     /* Whether fma() is a single instruction, which the compiler vectorizes. */
     #if defined(__FMA__) || defined(__FP_FAST_FMA) || defined(__aarch64__) \\
         || defined(_M_ARM64) || (defined(_MSC_VER) && defined(__AVX2__))

@@ -1,0 +1,187 @@
+"""Packages in Cython, C and C++ that were built against the installed fastact."""
+
+import re
+import shutil
+from functools import cache
+from pathlib import Path
+
+import pytest
+from clients import build, python
+
+import fastact
+
+HEADER = Path(fastact.get_include()) / "fastact.h"
+CALLS = """\
+import sys
+import numpy as np
+sys.path.insert(0, {folder!r})
+import pointers, fastact, cython_client
+for name in ("relu", "leaky_relu", "sigmoid", "relu_backward", "leaky_relu_backward",
+             "sigmoid_backward", "sigmoid_backward_from_output"):
+    for dtype, call in ("f4", cython_client.call_f32), ("f8", cython_client.call_f64):
+        with np.errstate(all="ignore"):
+            a, b = pointers.inputs(dtype, 1500, 0), pointers.inputs(dtype, 1500, 1)
+        arrays, number = pointers.operands_of(name)
+        out = np.empty_like(a)
+        call(name, a, b, 0.2, out)
+        expected = getattr(fastact, name)(*[a, b][:len(arrays)], *[0.2] * number)
+        assert pointers.same_bits(out, expected), (name, dtype)
+x = np.linspace(-9, 9, 60, dtype="f4").reshape(4, 15)
+expected = fastact.sigmoid(x)
+cython_client.rows(x)
+assert pointers.same_bits(x, expected)
+assert cython_client.scalars(-700.0, 0.3) == (fastact.sigmoid(-700.0), -700.0 * 0.3)
+print(fastact.__file__)
+"""
+
+
+@pytest.fixture(scope="session")
+def client(tmp_path_factory):
+    """Return a folder with a client in a language, which is built once."""
+
+    @cache
+    def built(language):
+        if language == "cpp" and not shutil.which("c++"):
+            pytest.skip("no C++ compiler")
+        folder = tmp_path_factory.mktemp(language)
+        outcome = build(folder, language)
+        assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+        return folder
+
+    return built
+
+
+def test_cython(client):
+    folder = str(Path(__file__).parent)
+    run = python("-c", CALLS.format(folder=folder), folder=client("cython"))
+    assert run.stdout.strip() == fastact.__file__
+
+
+@pytest.mark.parametrize("language", ["c", "cpp"])
+def test_c(client, language):
+    program = f"""\
+import numpy as np, fastact
+import {language}_client as client
+x = np.linspace(-200, 200, 1000, dtype=np.float32)
+expected = x * fastact.sigmoid(x)
+client.swish(x)
+assert x.tobytes() == expected.tobytes()
+assert client.sigmoid(-700.0) == fastact.sigmoid(-700.0)
+client.repeat(100, 10)
+for flags in range(64):
+    assert client.flags(flags), flags
+"""
+    python("-c", program, folder=client(language))
+
+
+@pytest.mark.slow
+def test_header_compiles_with_the_limited_api(tmp_path):
+    outcome = build(tmp_path, "c", CFLAGS="-DPy_LIMITED_API=0x030b0000")
+    assert outcome.returncode == 0, outcome.stderr
+
+
+# ------------------------------------------------------------------------ versions
+
+
+def with_header(folder, *changes):
+    """Build the C client with a header that differs from the installed one."""
+    text = HEADER.read_text(encoding="utf-8")
+    for pattern, replacement in changes:
+        text, count = re.subn(pattern, replacement, text, flags=re.MULTILINE)
+        assert count, pattern
+    folder.mkdir()
+    include = folder / "other"
+    include.mkdir()
+    (include / "fastact.h").write_text(text, encoding="utf-8")
+    outcome = build(folder, "c", CFLAGS=f"-I{include}")
+    assert outcome.returncode == 0, outcome.stderr
+    return python("-c", "import c_client; print(c_client.sigmoid(0))", folder=folder, check=False)
+
+
+def count_of():
+    return int(re.search(r"FASTACT_COUNT (\d+)", HEADER.read_text(encoding="utf-8"))[1])
+
+
+@pytest.mark.slow
+def test_built_with_an_older_fastact(tmp_path):
+    # The last member was not there yet.
+    name = re.findall(r"\(\*(\w+)\)", HEADER.read_text(encoding="utf-8"))[-1]
+    run = with_header(
+        tmp_path / "older",
+        (r'^#define FASTACT_VERSION ".*"', '#define FASTACT_VERSION "0.0.1"'),
+        (r"^#define FASTACT_COUNT \d+", f"#define FASTACT_COUNT {count_of() - 1}"),
+        (rf"^ .*\(\*{name}\).*\n", ""),
+        (rf"^static inline \w+ fastact_{name}\(.*\n{{\n.*\n}}\n", ""),
+    )
+    assert (run.stdout.strip(), run.stderr) == ("0.5", "")
+
+
+def test_built_with_a_newer_fastact(tmp_path):
+    run = with_header(
+        tmp_path / "newer",
+        (r'^#define FASTACT_VERSION ".*"', '#define FASTACT_VERSION "99.1.0"'),
+        (r"^#define FASTACT_COUNT \d+", f"#define FASTACT_COUNT {count_of() + 1}"),
+        (r"^} fastact_api;", "    void (*later)(void);\n} fastact_api;"),
+    )
+    last = run.stderr.splitlines()[-1]
+    assert run.returncode == 1
+    assert last == (
+        f"ImportError: this module was built with fastact 99.1.0 (ABI 1, {count_of() + 1} "
+        f"functions), and fastact {fastact.__version__} (ABI 1, {count_of()} functions) is "
+        "installed: install a later fastact"
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("abi", "advice"), [(2, "later fastact"), (0, "module again")])
+def test_built_for_another_abi(tmp_path, abi, advice):
+    run = with_header(
+        tmp_path / "other", (r"^#define FASTACT_ABI \d+", f"#define FASTACT_ABI {abi}")
+    )
+    last = run.stderr.splitlines()[-1]
+    assert run.returncode == 1
+    assert last.startswith("ImportError: this module was built with fastact ")
+    assert last.endswith(advice)
+    assert f"(ABI {abi}, " in last
+
+
+@pytest.mark.parametrize("language", ["cython", "c", "cpp"])
+@pytest.mark.parametrize("missing", ["fastact", "fastact.cy"])
+def test_no_fastact(client, language, missing):
+    """None at all, or one from before it had compiled functions."""
+    program = f"""\
+import sys
+sys.modules[{missing!r}] = None
+try:
+    import {language}_client
+except ImportError as error:
+    print(error)
+"""
+    run = python("-c", program, folder=client(language))
+    assert missing in run.stdout
+
+
+@pytest.mark.slow
+def test_cython_function_of_a_newer_fastact(tmp_path):
+    text = (HEADER.parents[1] / "__init__.pxd").read_text(encoding="utf-8")
+    package = tmp_path / "newer" / "fastact" / "cy"
+    package.mkdir(parents=True)
+    for folder in package, package.parent:
+        (folder / "__init__.pxd").write_text("", encoding="utf-8")
+    text += "cdef double later_scalar(double x) noexcept nogil\n"
+    (package / "__init__.pxd").write_text(text, encoding="utf-8")
+    source = "from fastact.cy cimport later_scalar\n\ndef call(x):\n    return later_scalar(x)\n"
+    (tmp_path / "late.pyx").write_text(source, encoding="utf-8")
+    (tmp_path / "setup.py").write_text(
+        "from Cython.Build import cythonize\nfrom setuptools import setup\n"
+        "setup(ext_modules=cythonize('late.pyx', include_path=['newer'], language_level=3))\n",
+        encoding="utf-8",
+    )
+    python("setup.py", "-q", "build_ext", "--inplace", folder=tmp_path)
+    run = python("-c", "import late", folder=tmp_path, check=False)
+    assert run.stderr.splitlines()[-1].startswith("ImportError: ")
+    assert "later_scalar" in run.stderr.splitlines()[-1]
+
+
+def test_include_folder_has_the_header():
+    assert f'#define FASTACT_VERSION "{fastact.__version__}"' in HEADER.read_text(encoding="utf-8")
