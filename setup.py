@@ -97,7 +97,7 @@ NUMPY_API = [
 # attribute while another one replaces it, and get an object that is freed already.
 FREE_THREADED = tuple(map(int, Cython.__version__.split(".")[:2])) >= (3, 3)
 
-KERNELS = {f"fastact._core.kernels.{target.name}": target for target in TARGETS}
+KERNELS = {f"fastact._core.kernels._{target.name}": target for target in TARGETS}
 
 
 def extension(name, depends=(), include=()):
@@ -234,9 +234,13 @@ CPU.define_macros.append(("FASTACT_FEATURES", " ".join(f"FEATURE({name})" for na
 
 setup(
     ext_modules=cythonize(
-        [CPU, *MODULES, *(extension(f"_core.kernels.{t.name}", KERNEL_SOURCES) for t in TARGETS)],
+        [CPU, *MODULES, *(extension(f"_core.kernels._{t.name}", KERNEL_SOURCES) for t in TARGETS)],
         language_level=3,
-        compiler_directives={"binding": False, "freethreading_compatible": FREE_THREADED},
+        compiler_directives={
+            "autotestdict": False,
+            "binding": False,
+            "freethreading_compatible": FREE_THREADED,
+        },
     ),
     cmdclass={"build_ext": Build},
 )

@@ -32,7 +32,7 @@ WHEEL_MUST = [
     "fastact/py.typed",
     "fastact/_core/dense.*.so",
     "fastact/_core/ufuncs.*.so",
-    "fastact/_core/kernels/baseline.*.so",
+    "fastact/_core/kernels/_baseline.*.so",
     "fastact-*.dist-info/licenses/LICENSE",
 ]
 WHEEL_MAY = ["fastact/*.py", "fastact/*.pyi", "fastact/py.typed"]

@@ -33,7 +33,7 @@ def output(code, folder, **environment):
 CHOSEN = """
 import sys, fastact
 from fastact._core import ufuncs as core
-prefix = "fastact._core.kernels."
+prefix = "fastact._core.kernels._"
 print(core.isa, *sorted(m.removeprefix(prefix) for m in sys.modules if m.startswith(prefix)))
 """
 

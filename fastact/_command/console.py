@@ -26,7 +26,7 @@ def machine() -> dict[str, Any]:
         "compiler": compiler,
         "openmp": openmp,
         "threads": get_num_threads(),
-        "isa_built": [n for n in names if importlib.util.find_spec(f"fastact._core.kernels.{n}")],
+        "isa_built": [n for n in names if importlib.util.find_spec(f"fastact._core.kernels._{n}")],
         "isa_supported": list(supported),
         "isa": isa,
         "numpy": np.__version__,

@@ -108,7 +108,11 @@ class MpmathFunctions:
     """
 
     where = staticmethod(np.where)
-    abs = staticmethod(np.abs)
+
+    @staticmethod
+    def abs(x: Array) -> Array:
+        """Return the absolute values."""
+        return np.abs(x)
 
     @staticmethod
     def nextafter(x: Array, towards: Any) -> Array:
@@ -129,8 +133,7 @@ class MpmathFunctions:
         return call
 
 
-@functools.cache
-def mpmath_functions() -> MpmathFunctions | None:
+def _make_mpmath_functions() -> MpmathFunctions | None:
     """Make the functions of mpmath with `BITS` bits; None if it is not installed."""
     try:
         mpmath = importlib.import_module("mpmath")  # which has no types
@@ -139,6 +142,9 @@ def mpmath_functions() -> MpmathFunctions | None:
     context = mpmath.MPContext()
     context.prec = BITS
     return MpmathFunctions(context)
+
+
+mpmath_functions = functools.cache(_make_mpmath_functions)
 
 
 def exact_results(

@@ -136,9 +136,10 @@ class _Options(TypedDict, total=False):
     subok: bool
     signature: Any
 
-# `ufunc` is final to type checkers; NumPy's own stubs derive from it in this way, too. The
-# results are Any, as in NumPy's stubs: an array, a scalar, or what the __array_ufunc__ of an
-# operand makes of the call.
+# `ufunc` is final to type checkers; NumPy's own stubs derive from it in this way, too. The classes
+# do not exist at run time. In a union, they make checkers refuse wrong calls, and the declarations
+# are still true. The results are Any, as in NumPy's stubs: an array, a scalar, or what the
+# __array_ufunc__ of an operand makes of the call.
 '''
 _UFUNC = """
 class _{name}(ufunc):  # type: ignore[misc]
@@ -146,7 +147,7 @@ class _{name}(ufunc):  # type: ignore[misc]
         self, {operands}, out: _Out = None, **options: Unpack[_Options]
     ) -> Any: ...
 
-{name}: _{name}
+{name}: _{name} | ufunc
 """
 _OTHERS = (
     "get_include",

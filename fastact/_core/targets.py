@@ -16,7 +16,8 @@ class Target:
     Attributes
     ----------
     name : str
-        The extension module in `fastact._core.kernels`, and the name in ``FASTACT_ISA``.
+        The name in ``FASTACT_ISA``. With an underscore before it, the extension module in
+        `fastact._core.kernels`.
     features : tuple of str
         Features that the processor must have, by their GCC names (``-m<feature>``).
     gcc_flags : tuple of str

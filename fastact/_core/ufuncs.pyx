@@ -547,7 +547,7 @@ def kernel_table(isa):
 
     The processor must support it, because importing the module runs code compiled for it.
     """
-    return importlib.import_module(f"fastact._core.kernels.{isa}").TABLE
+    return importlib.import_module(f"fastact._core.kernels._{isa}").TABLE
 
 
 def make_ufuncs(isa):
@@ -562,7 +562,8 @@ features = cpu.features({feature for target in targets.TARGETS for feature in ta
 # Instruction sets that the processor supports and that were built. The package may have been built
 # for another kind of processor.
 supported = tuple(
-    name for name in targets.supported(features) if importlib.util.find_spec(f"fastact._core.kernels.{name}"))
+    name for name in targets.supported(features)
+    if importlib.util.find_spec(f"fastact._core.kernels._{name}"))
 isa = targets.choose(supported, os.environ.get("FASTACT_ISA"))
 ufuncs = make_ufuncs(isa)
 if "ml_dtypes" in _modules:                          # else the first call finds it; methods do not look

@@ -13,16 +13,14 @@ array([0.2, 1. ])
 (5, 1)
 """
 
-from fastact.layers import _activations
-from fastact.layers._activations import *  # noqa: F403
-from fastact.layers._base import Layer
-from fastact.layers._linear import Linear
-from fastact.layers._sequential import Sequential
-from fastact.layers._softmax import Softmax
+# ruff: noqa: F403 -- the __all__ of each module says what is public
+from fastact.layers._activations import *
+from fastact.layers._base import *
+from fastact.layers._linear import *
+from fastact.layers._sequential import *
+from fastact.layers._softmax import *
 
-__all__ = ["Layer", "Linear", "Sequential", "Softmax"]
-__all__ += _activations.__all__
-
-for _name in __all__:
+for _value in list(globals().values()):
     # A pickle stores the module of a class. It should be the public module.
-    globals()[_name].__module__ = __name__
+    if isinstance(_value, type):
+        _value.__module__ = __name__

@@ -126,8 +126,8 @@ class ReLU(Activation):
 
     __slots__ = ()
 
-    __call__ = staticmethod(fastact.relu)
-    _gradient = staticmethod(fastact.relu_backward)
+    __call__ = fastact.relu
+    _gradient = fastact.relu_backward
 
     def __init__(self) -> None:
         super().__init__(save="output")
@@ -230,7 +230,7 @@ class Sigmoid(Activation):
 
     __slots__ = ()
 
-    __call__ = staticmethod(fastact.sigmoid)
+    __call__ = fastact.sigmoid
 
     def __init__(self, save: Literal["input", "output"] = "input") -> None:
         if not isinstance(save, str):
@@ -262,8 +262,8 @@ class Tanh(Activation):
 
     __slots__ = ()
 
-    __call__ = staticmethod(fastact.tanh)
-    _gradient = staticmethod(fastact.tanh_backward)
+    __call__ = fastact.tanh
+    _gradient = fastact.tanh_backward
 
     def __init__(self) -> None:
         super().__init__(save="input")
@@ -277,8 +277,8 @@ class SiLU(Activation):
 
     __slots__ = ()
 
-    __call__ = staticmethod(fastact.silu)
-    _gradient = staticmethod(fastact.silu_backward)
+    __call__ = fastact.silu
+    _gradient = fastact.silu_backward
 
     def __init__(self) -> None:
         super().__init__(save="input")

@@ -9,6 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastact._core.operands import refuse_masked
 
+__all__ = ["Layer"]
+
 
 class Layer:
     """Base class of all layers.

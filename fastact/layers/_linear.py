@@ -13,6 +13,8 @@ from fastact._core.operands import check_out, delivered, real_array
 from fastact.layers._activations import Activation
 from fastact.layers._base import Layer, no_forward, wrong_gradient
 
+__all__ = ["Linear"]
+
 
 class _Nothing:
     """Placeholder for the `Dense` of a layer that has not been initialized."""

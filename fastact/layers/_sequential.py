@@ -11,6 +11,8 @@ from fastact._core.operands import with_shape
 from fastact.layers._base import Layer
 from fastact.layers._linear import Linear
 
+__all__ = ["Sequential"]
+
 
 class Sequential(Layer):
     """A sequence of layers, applied in order, as a single layer.

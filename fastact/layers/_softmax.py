@@ -10,6 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from fastact._core.operands import compute_wide, float_dtype, refuse_masked
 from fastact.layers._activations import Activation
 
+__all__ = ["Softmax"]
+
 # NumPy's stubs lack the `axis` parameter.
 _vecdot: Any = np.vecdot
 

@@ -88,14 +88,16 @@ def make_operands(case: Case) -> dict[str, Any]:
     }
 
 
-@functools.cache
-def _values(operation: Operation, dtype: np.dtype[Any], denormal: bool) -> dict[str, Any]:
+def _make_values(operation: Operation, dtype: np.dtype[Any], denormal: bool) -> dict[str, Any]:
     """Make the operands of an operation, once."""
     rng = np.random.default_rng(2)
     x = rng.normal(0, 4, VALUES).astype(dtype)
     if denormal:
         x = (rng.uniform(-1, 1, VALUES) * np.finfo(dtype).tiny).astype(dtype)
     return inputs.operands(operation, x)
+
+
+_values = functools.cache(_make_values)
 
 
 def _lay_out(values: Array, layout: str) -> Array:

@@ -83,9 +83,11 @@ def memcpy(case: Case, values: dict[str, Any], out: Array | None) -> Rival:
     return Rival("memcpy", Work(statement, names), (len(arrays) + 1) / 2)
 
 
-@functools.cache
-def _pool(n: int) -> ThreadPoolExecutor:
+def _make_pool(n: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(n)
+
+
+_pool = functools.cache(_make_pool)
 
 
 def _own_sigmoid(case: Case, values: dict[str, Any], out: Array | None) -> Rival:

@@ -63,11 +63,13 @@ def patterns(dtype: np.dtype[Any], size: int, step: int = 1) -> Inputs:
     return Inputs(size, part)
 
 
-@functools.cache
-def _sample(dtype: np.dtype[Any], count: int, hard: int) -> Array:
+def _make_sample(dtype: np.dtype[Any], count: int, hard: int) -> Array:
     """Make NaN, infinities, about `hard` hard inputs, and a `sample` of `count`."""
     special = np.array([np.nan, -np.nan, np.inf, -np.inf, 0.0, -0.0], dtype)
     return np.concatenate([special, _hard(dtype, hard), sample(dtype, count)])
+
+
+_sample = functools.cache(_make_sample)
 
 
 def _hard(dtype: np.dtype[Any], count: int) -> Array:

@@ -1,0 +1,5 @@
+from collections.abc import Iterable
+
+compiler: str
+
+def features(names: Iterable[str]) -> frozenset[str]: ...

@@ -1,0 +1,37 @@
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import disjoint_base
+
+from fastact._core.pools import Pool
+
+@disjoint_base
+class Dense:
+    weight: NDArray[Any]
+    bias: NDArray[Any]
+    weight_gradient: NDArray[Any]
+    bias_gradient: NDArray[Any]
+    pool: Pool
+    x: Any
+    kept: Any
+    shape: Any
+    x_shape: Any
+    def __init__(
+        self,
+        weight: NDArray[Any],
+        bias: NDArray[Any],
+        activation: Callable[..., Any] | None = None,
+        function: np.ufunc | None = None,
+        gradient: np.ufunc | None = None,
+        operand: float | None = None,
+        keeps_input: bool = False,
+        table: dict[str, Any] | None = None,
+    ) -> None: ...
+    def __call__(self, x: NDArray[Any]) -> NDArray[Any]: ...
+    def takes(self, x: Any) -> bool: ...
+    def takes_gradient(self, grad: Any) -> bool: ...
+    def forget(self) -> None: ...
+    def forward(self, x: NDArray[Any]) -> NDArray[Any]: ...
+    def backward(self, grad: NDArray[Any], input_gradient: bool) -> NDArray[Any] | None: ...

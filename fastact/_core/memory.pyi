@@ -1,0 +1,6 @@
+from typing import Any, SupportsIndex
+
+__pyx_capi__: dict[str, Any]
+
+def release_buffers() -> int: ...
+def set_buffer_limit(n: SupportsIndex) -> int: ...

@@ -1,0 +1,9 @@
+from contextlib import AbstractContextManager
+from typing import Any, SupportsIndex
+
+__pyx_capi__: dict[str, Any]
+openmp: bool
+
+def get_num_threads() -> int: ...
+def set_num_threads(n: SupportsIndex) -> int: ...
+def num_threads(n: SupportsIndex) -> AbstractContextManager[None]: ...

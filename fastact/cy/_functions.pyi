@@ -1,0 +1,7 @@
+from typing import Any
+
+__pyx_capi__: dict[str, Any]
+_C_API: Any
+RUN_ARRAYS: Any
+MEMBERS: list[tuple[str | None, str | None]]
+POSITIONS: dict[str, int]
