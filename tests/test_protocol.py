@@ -626,3 +626,17 @@ def test_bfloat16_is_found_whichever_is_imported_first(modules):
 def test_fastact_does_not_import_ml_dtypes():
     program = "import fastact, sys; assert 'ml_dtypes' not in sys.modules"
     subprocess.run([sys.executable, "-P", "-c", program], check=True)
+
+
+@pytest.mark.skipif(np.dtype(np.longdouble) == np.float64, reason="longdouble is float64 here")
+@by_expectation
+def test_longdouble_is_refused_with_advice(expectation):
+    compute, operands, _ = case(expectation, "float64")
+    wide = [operand.astype(np.longdouble) for operand in operands]
+    for given in wide, [*operands[:-1], wide[-1]], [operand[0] for operand in wide]:
+        with pytest.raises(TypeError, match=r"longdouble|float(96|128)") as caught:
+            compute(*given)
+        advice = str(caught.value).rpartition("Convert it: ")[2]
+        assert advice == "x.astype(numpy.float64)"
+    converted = [eval(advice, {"x": x, "numpy": np}) for x in wide]
+    same(compute(*converted), compute(*operands))

@@ -407,9 +407,10 @@ cdef refuse_dtypes(object self, list operands, object error):
         if not isinstance(dtype, np.dtype):
             continue
         if (dtype.kind not in "biuf" or dtype.itemsize > 8) and dtype.num != bfloat16_type:
+            advice = ". Convert it: x.astype(numpy.float64)" if dtype.kind == "f" else ""
             raise TypeError(
                 f"{self.__name__}: an operand has dtype {dtype}; "
-                "wanted float16, float32, float64, or an integer or boolean dtype"
+                f"wanted float16, float32, float64, or an integer or boolean dtype{advice}"
             ) from error
 
 
