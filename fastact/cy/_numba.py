@@ -120,11 +120,10 @@ def _implement(operation: Operation, operands: Sequence[Any], out: Any) -> Any:
         f"{name}.copy()" if name.partition("_converted")[0] in arrays else name
         for name in converted
     )
-    shapes = [f"{name}.shape" for name, array in arrays.items() if array.ndim]
+    ranks = {f"{name}.shape": array.ndim for name, array in arrays.items() if array.ndim}
     if out is not None:
-        shapes.append("out.shape")
-    if shapes:
-        values["shape"] = f"broadcast_shapes({', '.join(shapes)})" if shapes[1:] else shapes[0]
+        ranks["out.shape"] = out.ndim
+    values["shape"] = _broadcast(ranks)
     ndim = max((array.ndim for array in arrays.values()), default=0)
     if out is not None:
         template = _OUT
@@ -145,6 +144,19 @@ def _implement(operation: Operation, operands: Sequence[Any], out: Any) -> Any:
         empty=np.empty,
         broadcast_shapes=np.broadcast_shapes,
     )
+
+
+def _broadcast(ranks: dict[str, int]) -> str:
+    """Return an expression for the common shape of the shapes given by expressions."""
+    shapes = list(ranks)
+    if len(shapes) < 2:
+        return "".join(shapes)
+    general = f"broadcast_shapes({', '.join(shapes)})"
+    if len(set(ranks.values())) > 1:
+        return general
+    # Equal shapes are the rule, and broadcast_shapes takes long.
+    equal = " and ".join(f"{shape} == {shapes[0]}" for shape in shapes[1:])
+    return f"({shapes[0]} if {equal} else {general})"
 
 
 def _plain(operand: Any) -> Any:

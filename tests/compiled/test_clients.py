@@ -30,6 +30,8 @@ x = np.linspace(-9, 9, 60, dtype="f4").reshape(4, 15)
 expected = fastact.sigmoid(x)
 cython_client.rows(x)
 assert pointers.same_bits(x, expected)
+assert cython_client.repeat_scalar(0.3, 2) == fastact.sigmoid(fastact.sigmoid(0.3))
+cython_client.repeat(x.ravel(), 2)
 assert cython_client.scalars(-700.0, 0.3) == (fastact.sigmoid(-700.0), -700.0 * 0.3)
 print(fastact.__file__)
 """
@@ -67,7 +69,9 @@ expected = x * fastact.sigmoid(x)
 client.swish(x)
 assert x.tobytes() == expected.tobytes()
 assert client.sigmoid(-700.0) == fastact.sigmoid(-700.0)
-client.repeat(100, 10)
+y = -x
+client.repeat(y, 10)
+assert y.tobytes() == fastact.relu(-x).tobytes()
 for flags in range(64):
     assert client.flags(flags), flags
 """

@@ -198,12 +198,17 @@ def test_in_other_compiled_functions():
     def lines(x, out):
         fastact.silu(x, out)
 
+    @numba.cfunc("float64(float64)")
+    def callback(x):
+        return x * fastact.sigmoid(x)
+
     @numba.njit
     def expression(x):
         return 2 * fastact.sigmoid(2 * x) - fastact.relu(-x) + 1
 
     assert elementwise(x, x).tobytes() == fastact.sigmoid_backward(x, x).tobytes()
     assert rows(x).tobytes() == fastact.tanh(x).tobytes()
+    assert callback.ctypes(0.7) == 0.7 * fastact.sigmoid(0.7)
     out = np.empty_like(x)
     assert lines(x, out).tobytes() == fastact.silu(x).tobytes()
     assert expression(x).tobytes() == expression.py_func(x).tobytes()

@@ -67,3 +67,18 @@ def rows(float[:, ::1] x):
 
 def scalars(double x, double slope):
     return sigmoid_scalar(x), leaky_relu_scalar(x, slope)
+
+
+def repeat(float[::1] x, Py_ssize_t times):
+    """Calls of relu, for their time to be measured."""
+    cdef Py_ssize_t _
+    for _ in range(times):
+        relu_f32(&x[0], &x[0], x.shape[0])
+
+
+def repeat_scalar(double x, Py_ssize_t times):
+    """Calls of sigmoid of a number, each of the result of the one before."""
+    cdef Py_ssize_t _
+    for _ in range(times):
+        x = sigmoid_scalar(x)
+    return x
