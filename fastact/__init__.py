@@ -12,6 +12,11 @@ try:
 except ImportError as error:
     from importlib.util import find_spec
 
+    if "libgomp" in str(error):
+        raise ImportError(
+            f"{error}. fastact was built with OpenMP: install its library, on Debian and Ubuntu "
+            "with `apt install libgomp1`, on Fedora with `dnf install libgomp`"
+        ) from error
     if find_spec("fastact._core.ufuncs") is not None:
         raise
     raise ImportError(

@@ -138,15 +138,5 @@ def test_environment(setting, limit):
     )
 
 
-def test_environment_with_a_mistake():
-    run = subprocess.run(
-        [sys.executable, "-P", "-c", "import fastact"],
-        env=os.environ | {"FASTACT_BUFFER_LIMIT": "1 GB"},
-        capture_output=True,
-        text=True,
-    )
-    assert "ImportError: FASTACT_BUFFER_LIMIT='1 GB': wanted a number of bytes" in run.stderr
-
-
 def test_large_is_what_the_docstring_says():
     assert "4 MiB" in memory.set_buffer_limit.__doc__

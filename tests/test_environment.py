@@ -1,0 +1,335 @@
+"""Surroundings that a package does not choose: each works, or is refused in clear words.
+
+Options of the interpreter, locales, one processor, quotas of control groups, an installation that
+nobody can write to, environment variables with mistakes, and libraries that are missing. Every
+program runs in a process of its own, shows that the surroundings are what they are said to be, and
+computes the same bits as any other.
+"""
+
+import json
+import os
+import re
+import shutil
+import struct
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import fastact
+from fastact._core import targets, threads
+from fastact._core import ufuncs as core
+
+PACKAGE = Path(fastact.__file__).parent
+
+RESULTS = f"""
+import sys
+sys.path.append({str(PACKAGE.parent)!r})  # where -I leaves PYTHONPATH out
+import hashlib, json, os
+import numpy as np
+import fastact
+from fastact.layers import LeakyReLU, Linear, Sequential, Sigmoid
+
+digest = hashlib.sha256()
+ufuncs = [u for name in fastact.__all__ if isinstance(u := getattr(fastact, name), np.ufunc)]
+for dtype in "efd":
+    for length in 5, 1000, 300_000:
+        x = np.linspace(-9, 9, length).astype(dtype)
+        for ufunc in ufuncs:
+            digest.update(ufunc(*[x] * ufunc.nin))
+            digest.update(ufunc(*[x[::-2]] * ufunc.nin))
+model = Sequential(Linear(8, 4, LeakyReLU(0.5), seed=0), Sigmoid())
+digest.update(model.forward(np.ones((3, 8), np.float32)))
+digest.update(model.backward(np.ones((3, 4), np.float32)))
+facts = {{
+    "bits": digest.hexdigest(), "threads": fastact.get_num_threads(), "file": fastact.__file__
+}}
+"""
+
+COMMANDS = """
+from fastact._command import cli, timing
+from fastact._command.bench import overview
+
+timing.SAMPLE_SECONDS, timing.ROUNDS, overview.ERROR_INPUTS = 0, 1, 64
+overview.OPERATIONS = overview.OPERATIONS[:1]
+status = cli.main(["info"]) or cli.main(["bench", "--size", "1600"])
+sys.exit(status or cli.main(["check", "--operation", "relu", "--isa", "baseline"]))
+"""
+
+
+def run(program, folder, *flags, command=(sys.executable,), **environment):
+    """Run a program with nothing but the given settings of fastact and OpenMP."""
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("FASTACT_", "OMP_", "LC_", "LANG", "PYTHONWARN", "PYTHONDONT"))
+    }
+    return subprocess.run(
+        [*command, *flags, "-P", "-W", "error", "-c", program],
+        cwd=folder,
+        env=clean | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def output(program, folder, *flags, **settings):
+    done = run(program, folder, *flags, **settings)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def results(folder, *flags, holds="True", before="", **settings):
+    """Give the facts of a process in which `holds` is true."""
+    program = f"import os, sys\n{before}\n{RESULTS}\nfacts['holds'] = bool({holds})"
+    facts = json.loads(output(program + "\nprint(json.dumps(facts))", folder, *flags, **settings))
+    assert facts["holds"], holds
+    return facts
+
+
+@cache
+def plain():
+    """The bits of an ordinary process."""
+    return results(os.getcwd())["bits"]
+
+
+# ------------------------------------------------------- interpreters and locales
+
+
+def comma(folder):
+    """Write a locale with a decimal comma, as the C library of GNU reads it: any system has one.
+
+    A header; the offsets of the fields; two strings, the grouping, two wide characters, and the
+    name of the encoding.
+    """
+    wide = [struct.pack("=I", ord(character)) for character in ",."]
+    data, offsets = b"", []
+    for field in (b",\0", b".\0", b"\3\3\0", *wide, b"UTF-8\0"):
+        data += b"\0" * (-len(data) % 4)
+        offsets.append(32 + len(data))
+        data += field
+    (folder / "comma").mkdir()
+    header = struct.pack("=8I", 0x20031115 ^ 1, len(offsets), *offsets)
+    (folder / "comma" / "LC_NUMERIC").write_bytes(header + data)
+    return {"LOCPATH": str(folder)}
+
+
+COMMA = "import locale; locale.setlocale(locale.LC_NUMERIC, 'comma')"
+SURROUNDINGS = {
+    "-O": {"flags": ["-O"], "holds": "sys.flags.optimize == 1"},
+    "-OO": {"flags": ["-OO"], "holds": "sys.flags.optimize == 2"},
+    "-I": {"flags": ["-I"], "holds": "sys.flags.isolated"},
+    "-X dev": {"flags": ["-X", "dev"], "holds": "sys.flags.dev_mode"},
+    "-bb": {"flags": ["-bb"], "holds": "sys.flags.bytes_warning == 2"},
+    "ASCII": {
+        "environment": {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        "holds": "sys.stdout.encoding.lower() in ('ascii', 'ansi_x3.4-1968')",
+    },
+    "decimal comma": {"before": COMMA, "holds": "locale.str(0.5) == '0,5'", "glibc": True},
+}
+
+
+@pytest.fixture(params=SURROUNDINGS.values(), ids=SURROUNDINGS)
+def surroundings(request, tmp_path):
+    """Arguments of `results` and of `run`."""
+    settings = dict(request.param)
+    flags, more = settings.pop("flags", []), settings.pop("environment", {})
+    if settings.pop("glibc", False):
+        if not hasattr(os, "confstr") or "glibc" not in (os.confstr("CS_GNU_LIBC_VERSION") or ""):
+            pytest.skip("the locale is one for the C library of GNU")
+        more = comma(tmp_path)
+    return flags, settings | more
+
+
+def test_same_bits(surroundings, tmp_path):
+    flags, settings = surroundings
+    assert results(tmp_path, *flags, **settings)["bits"] == plain()
+
+
+@pytest.mark.slow
+def test_commands(surroundings, tmp_path):
+    flags, settings = surroundings
+    before, holds = settings.pop("before", ""), settings.pop("holds")
+    program = f"""
+import sys
+sys.path.append({str(PACKAGE.parent)!r})
+{before}
+{holds} or sys.exit("other surroundings")
+{COMMANDS}"""
+    said = output(program, tmp_path, *flags, **settings)
+    assert f"version        {fastact.__version__}" in said
+    assert said.endswith("  ok\n")  # the last row of the check
+    assert re.search(r"\d\.\d", said)
+    assert not re.search(r"\d,\d{1,2}\b", said), "a decimal comma"
+
+
+# -------------------------------------------------------- processors and threads
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this platform")
+def test_one_processor(tmp_path):
+    facts = results(
+        tmp_path,
+        before="os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})",
+        holds="len(os.sched_getaffinity(0)) == 1",
+    )
+    assert (facts["bits"], facts["threads"]) == (plain(), 1)
+
+
+def possible(count):
+    return count if threads.openmp else 1
+
+
+# What a control group says, and how many threads of four are used then.
+QUOTAS = {
+    "max 100000": 4,
+    "900000 100000": 4,
+    "300000 100000": 3,
+    "150000 100000": 2,
+    "100000 100000": 1,
+    "50000 100000": 1,
+    "1000 1000000": 1,
+    "": 4,
+    "nonsense": 4,
+}
+FILE = "/sys/fs/cgroup/cpu.max"
+# Before the import, which reads the file once.
+OTHER_FILE = """
+import builtins
+def open(file, *args, real=builtins.open, **keywords):
+    return real({!r} if file == {!r} else file, *args, **keywords)
+builtins.open = open
+"""
+
+
+@pytest.mark.parametrize(("quota", "used"), QUOTAS.items(), ids=lambda value: str(value) or "empty")
+def test_quotas(tmp_path, quota, used):
+    (tmp_path / "cpu.max").write_text(f"{quota}\n")
+    before = OTHER_FILE.format(str(tmp_path / "cpu.max"), FILE)
+    facts = results(tmp_path, before=before, OMP_NUM_THREADS="4")
+    assert (facts["bits"], facts["threads"]) == (plain(), possible(used))
+
+
+def test_no_file_of_a_quota(tmp_path):
+    before = OTHER_FILE.format(str(tmp_path / "cpu.max"), FILE)
+    facts = results(tmp_path, before=before, OMP_NUM_THREADS="4")
+    assert facts["threads"] == possible(4)
+
+
+def test_what_is_asked_for_goes_before_the_quota(tmp_path):
+    (tmp_path / "cpu.max").write_text("50000 100000\n")
+    before = OTHER_FILE.format(str(tmp_path / "cpu.max"), FILE)
+    facts = results(tmp_path, before=before, OMP_NUM_THREADS="4", FASTACT_NUM_THREADS="3")
+    assert facts["threads"] == possible(3)
+
+
+def namespaces():
+    """Whether this user may mount something of their own over /sys/fs/cgroup."""
+    mount = ["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/sys/fs/cgroup"]
+    if not shutil.which("unshare") or not os.path.isdir("/sys/fs/cgroup"):
+        return False
+    return subprocess.run(mount, capture_output=True).returncode == 0
+
+
+@pytest.mark.skipif(not namespaces(), reason="no mount namespaces here: test_quotas does without")
+@pytest.mark.parametrize("quota", ["max 100000", "250000 100000", "50000 100000"])
+def test_quotas_where_the_kernel_has_them(tmp_path, quota):
+    """In a mount namespace with another /sys/fs/cgroup: the very file is read."""
+    script = 'mount -t tmpfs none /sys/fs/cgroup && echo "$0" > "$1" && shift && exec "$@"'
+    command = ["unshare", "-rm", "sh", "-c", script, quota, FILE, sys.executable]
+    holds = f"open({FILE!r}).read() == {quota!r} + chr(10)"
+    program = "-W", "ignore::ResourceWarning"
+    facts = results(tmp_path, *program, holds=holds, command=command, OMP_NUM_THREADS="4")
+    used = {"max 100000": 4, "250000 100000": 3, "50000 100000": 1}[quota]
+    assert (facts["bits"], facts["threads"]) == (plain(), possible(used))
+
+
+# ------------------------------------------------------------------ installations
+
+
+@pytest.fixture
+def installed(tmp_path):
+    """Make a copy of the package, as `pip install` would, and of nothing else."""
+    copy = tmp_path / "installed" / "fastact"
+    unwanted = shutil.ignore_patterns("__pycache__", "*.c", "*.pyx", "*.pxi", "*.h")
+    shutil.copytree(PACKAGE, copy, ignore=unwanted)
+    yield copy
+    for path in (copy, *copy.rglob("*")):
+        path.chmod(0o755)
+
+
+# Root may write anywhere, except where the process that starts it has given that up.
+GIVE_UP = """
+import ctypes, os, sys
+DROP, OVERRIDE, SEARCH = 24, 1, 2
+prctl = ctypes.CDLL(None, use_errno=True).prctl
+if any(prctl(DROP, capability, 0, 0, 0) for capability in (OVERRIDE, SEARCH)):
+    sys.exit(f"prctl: {os.strerror(ctypes.get_errno())}")
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="prctl")
+def test_nobody_can_write_to_the_installation(installed, tmp_path):
+    for path in (*installed.rglob("*"), installed):
+        path.chmod(0o555)
+    command = [sys.executable, "-c", GIVE_UP] if os.geteuid() == 0 else [sys.executable]
+    folder = str(installed)
+    facts = results(
+        tmp_path,
+        before=f"sys.path.insert(0, {str(installed.parent)!r})",
+        holds=f"not os.access({folder!r}, os.W_OK, effective_ids=True)",
+        command=command,
+    )
+    assert facts["bits"] == plain()
+    assert facts["file"] == str(installed / "__init__.py")
+    assert not list(installed.rglob("__pycache__"))
+
+
+@pytest.mark.skipif(
+    not (threads.openmp and sys.platform.startswith("linux")), reason="not built with libgomp"
+)
+def test_no_openmp_library(installed, tmp_path):
+    """A machine without libgomp, such as a small image that a built wheel is copied into."""
+    (module,) = (installed / "_core").glob("threads.*.so")
+    code = module.read_bytes()
+    assert b"libgomp.so.1\0" in code
+    module.write_bytes(code.replace(b"libgomp.so.1\0", b"libgomp.so.9\0"))
+    program = f"import sys\nsys.path.insert(0, {str(installed.parent)!r})\nimport fastact"
+    done = run(program, tmp_path)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("ImportError: libgomp.so.9: cannot open shared object file")
+    assert "apt install libgomp1" in last
+
+
+# --------------------------------------------------- environment variables with mistakes
+
+MISTAKES = [
+    *(("FASTACT_ISA", value, core.supported) for value in ("sse9", "AVX2", "baseline,avx2", " ")),
+    *(
+        ("FASTACT_ISA", target.name, ("not supported by this processor", *core.supported))
+        for target in targets.TARGETS
+        if target.name not in core.supported
+    ),
+    *(
+        ("FASTACT_NUM_THREADS", value, ("wanted a number from 1 on",))
+        for value in ("0", "-1", "two", "1.5", "1,5", "1 2", "0x2", "²", "inf")
+    ),
+    *(
+        ("FASTACT_BUFFER_LIMIT", value, ("wanted a number of bytes",))
+        for value in ("1 GB", "-1", "1e9", "0x10", "nan", "1_000")
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "wanted"), MISTAKES)
+def test_mistakes_are_import_errors(tmp_path, name, value, wanted):
+    done = run("import fastact", tmp_path, **{name: value})
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"ImportError: {name}={value!r}")
+    assert all(words in last for words in wanted)
