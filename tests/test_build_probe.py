@@ -6,7 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+import fastact
 
 ROOT = Path(__file__).parents[1]
 
@@ -88,3 +91,65 @@ def test_no_headers(build, tmp_path):
     assert run.returncode == 1
     assert "Python's headers are missing" in run.stderr
     assert "these are others" in run.stderr
+
+
+# The one module that is linked with OpenMP, from a copy of the package.
+THREADS_ONLY = """
+import runpy, sys
+import Cython.Build
+every = Cython.Build.cythonize
+Cython.Build.cythonize = lambda modules, **settings: every(
+    [module for module in modules if module.name == "fastact._core.threads"], **settings
+)
+sys.argv = ["setup.py", "-q", "build_ext", "--inplace"]
+runpy.run_path("setup.py", run_name="__main__")
+"""
+SERIAL = """
+import numpy as np
+import fastact
+from fastact._command import cli
+from fastact._core import threads
+
+x = np.linspace(-9, 9, 1 << 20, dtype=np.float32)
+assert not threads.openmp
+fastact.set_num_threads(4)
+print(fastact.get_num_threads(), fastact.sigmoid(x).tobytes() == np.load("sigmoid.npy").tobytes())
+cli.main(["info"])
+"""
+
+
+@pytest.mark.slow
+def test_a_compiler_without_openmp(tmp_path):
+    """It has no omp.h that works: the package is built without threads, and computes the same."""
+    pytest.importorskip("Cython")
+    package = Path(fastact.__file__).parent
+    unwanted = shutil.ignore_patterns("__pycache__", "*.c", "*.so")
+    shutil.copytree(ROOT / "fastact", tmp_path / "fastact", ignore=unwanted)
+    shutil.copy(ROOT / "setup.py", tmp_path)
+    (tmp_path / "omp.h").write_text("#error no OpenMP here\n")
+    built = subprocess.run(
+        [sys.executable, "-c", THREADS_ONLY],
+        cwd=tmp_path,
+        env=os.environ | {"CPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert built.returncode == 0, built.stderr
+    assert "fastact: this compiler has no OpenMP; building without threads" in built.stderr
+    for module in (package / "_core").rglob("*.so"):
+        if not module.name.startswith("threads."):
+            shutil.copy(module, tmp_path / module.relative_to(package.parent))
+    x = np.linspace(-9, 9, 1 << 20, dtype=np.float32)
+    np.save(tmp_path / "sigmoid.npy", fastact.sigmoid(x))
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", SERIAL],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    said = run.stdout.splitlines()
+    assert said[0] == "1 True"
+    assert "openmp         no" in said
+    assert "threads        1" in said
