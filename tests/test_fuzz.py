@@ -19,6 +19,7 @@ import subprocess
 import sys
 import warnings
 from contextlib import suppress
+from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -658,11 +659,9 @@ class Moderate(Case):
 
 
 ACTIVATIONS = {
-    "ReLU": layers.ReLU,
-    "LeakyReLU": lambda: layers.LeakyReLU(0.2),
-    "LeakyReLU falling": lambda: layers.LeakyReLU(-0.5),
-    "Sigmoid": layers.Sigmoid,
-    "Sigmoid from output": lambda: layers.Sigmoid("output"),
+    expected.id: partial(getattr(layers, expected.layer), **expected.settings)
+    for expectation in EXPECTATIONS
+    for expected in expectation.layers
 }
 MADE = {
     **ACTIVATIONS,

@@ -167,6 +167,29 @@ def test_a_file_of_six_gibibytes(tmp_path):
     assert x[places].tolist() == [3, 0, 5, 0, 7, 0]
 
 
+@pytest.mark.large
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_file_larger_than_the_free_memory(tmp_path):
+    """One call reads all of it: the first row stays where all others are positive.
+
+    A sparse file, of which three numbers a row are written.
+    """
+    with open("/proc/meminfo") as file:
+        free = next(int(line.split()[1]) << 10 for line in file if line.startswith("MemAvailable"))
+    columns = 1 << 25
+    rows = (free + GIB) // (2 * columns)
+    x = np.memmap(tmp_path / "x", np.float16, "w+", shape=(rows, columns))
+    assert x.nbytes > free
+    x[:, [5, 7, columns - 1]] = 1
+    x[0, [5, 7, columns - 1]] = 3, 4, 5
+    x[-1, 7] = -1
+    x.flush()
+    x = np.memmap(tmp_path / "x", np.float16, "r", shape=(rows, columns))
+    result = fastact.relu_backward.reduce(x, axis=0)
+    (places,) = result.nonzero()
+    assert (places.tolist(), result[places].tolist()) == ([5, columns - 1], [3, 5])
+
+
 # ------------------------------------------------------------------------ files
 
 
