@@ -205,6 +205,7 @@ builtins.open = open
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("quota", "used"), QUOTAS.items(), ids=lambda value: str(value) or "empty")
 def test_quotas(tmp_path, quota, used):
     (tmp_path / "cpu.max").write_text(f"{quota}\n")

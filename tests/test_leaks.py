@@ -231,7 +231,13 @@ def assert_no_leak(call, count):
     assert resident_now - resident < 4 << 20, "resident bytes"
 
 
-@pytest.mark.parametrize("call", KINDS.values(), ids=KINDS)
+@pytest.mark.parametrize(
+    "call",
+    [
+        pytest.param(call, id=kind, marks=[pytest.mark.slow] if "large" in kind else [])
+        for kind, call in KINDS.items()
+    ],
+)
 def test_nothing_is_lost(call, request):
     if request.config.getoption("long"):
         assert_no_leak(call, 10_000 if "large" in request.node.callspec.id else 1_000_000)
