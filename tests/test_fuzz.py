@@ -11,7 +11,7 @@ warning is an error.
 Layers and losses get operands of any layout and dtype. Their reference is the same layer on
 contiguous copies.
 
-``pytest tests/test_fuzz.py --long`` tries new examples for an hour or so.
+``pytest tests/test_fuzz.py --long`` tries 20,000 new examples for most of them, in an hour or so.
 """
 
 import copy
@@ -367,7 +367,9 @@ def test_calls(name, data):
     mask = copy.copy(keywords.get("where", True))
     loop = loop_dtype(name, operands, kinds, keywords.get("dtype"))
     exact = loop is not None and all(
-        array.dtype.newbyteorder("=") == loop or (array.dtype.kind in "biu" and loop.kind == "f")
+        # An integer becomes a float; the other way, into `out`, NumPy may have to warn.
+        array.dtype.newbyteorder("=") == loop
+        or (array.dtype.kind in "biu" and loop.kind == "f" and array is not out)
         for array in (*operands, out)
         if isinstance(array, (np.ndarray, np.generic))
     )
@@ -715,7 +717,10 @@ def test_layers(layer_name, data):
         x, out = case.place(draw, [one, target_layout], draw(st.sampled_from([0, 8, 256])))
     said = describe(layer_name, [x], out, {})
     before = case.copies()
-    with np.errstate(all="ignore" if dtype.kind != "f" else "raise", under="ignore"):
+    # Shifted by a byte, small numbers become any: NumPy may have to warn when it converts them.
+    with np.errstate(all="ignore"):
+        small = dtype.kind == "f" and bool((np.abs(native(x).astype(np.float64)) <= 100).all())
+    with np.errstate(all="raise" if small else "ignore", under="ignore"):
         y, error = raised(layer.forward, x, out)
     after = case.copies()
     case.restore(before)
