@@ -1,9 +1,9 @@
 """Calls of every kind, failing ones included, leave reference counts and memory where they were.
 
 A kind is called a thousand times here. ``pytest tests/test_leaks.py --long`` calls each a million
-times, and those with results of 4 MiB ten thousand times.
-What a call loses shows that many times over in the counts of its operands, in the number of
-Python's blocks, in the bytes that the C library has handed out, or in the resident memory.
+times, and those with results of 4 MiB ten thousand times. What a call loses shows that many times
+over in the counts of its operands, in the number of Python's blocks, in the bytes that the C
+library has handed out, or in the resident memory.
 """
 
 import copy
