@@ -5,12 +5,12 @@ import weakref
 
 import numpy as np
 import pytest
-from fastact._core.dense import Dense
-from fastact._core.pools import Pool, alike
-from fastact._core.training import Descent, SquaredError
 
 import fastact
 from fastact._core import ufuncs as core
+from fastact._core.dense import Dense
+from fastact._core.pools import Pool, alike
+from fastact._core.training import Descent, SquaredError
 
 # Names of both ufuncs, their last operand, and whether backward goes by the input.
 PASSES = {
