@@ -69,7 +69,7 @@ MSVC_FLAGS = ["/O2", "/fp:precise"]
 # modules through which a small call goes: there the stack protector took 2 % of the time.
 # _FORTIFY_SOURCE would change no call of the C library here.
 PROTECTION = ["-fstack-protector-strong"]
-UNPROTECTED = {f"fastact._core.{name}" for name in ("engine", "ufuncs")}
+UNPROTECTED = {f"fastact.{name}" for name in ("_core.engine", "_core.ufuncs", "cy._functions")}
 LINKED_PROTECTION = ["-Wl,-z,relro", "-Wl,-z,now", "-Wl,-z,noexecstack"]
 
 # gcc only. The first two: it would trade the selects in the formulas for jumps and copies of what
