@@ -214,7 +214,8 @@ class CrossEntropyLoss(Loss):
                 f"there are {shape[-1]} classes"
             )
         # Indices of the correct classes into the flattened prediction.
-        return np.arange(0, prediction.size, shape[-1]) + target.reshape(-1).astype(np.intp)
+        starts = np.arange(0, prediction.size, max(shape[-1], 1))
+        return starts + target.reshape(-1).astype(np.intp)
 
     @_silent
     def _value(self, prediction: NDArray[Any], target: NDArray[Any]) -> tuple[float, Any]:
