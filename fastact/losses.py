@@ -90,7 +90,8 @@ class Loss:
                 f"{self!r}: backward() before forward(), which keeps what backward() needs; "
                 "loss(prediction, target) keeps nothing"
             )
-        return self._gradient(*self._kept).astype(self._dtype, copy=False)
+        gradient = self._gradient(*self._kept)
+        return gradient if gradient.dtype == self._dtype else _narrowed(gradient, self._dtype)
 
     def _computed(self, prediction: Any, target: Any) -> tuple[float, Any, np.dtype[Any]]:
         """Compute the loss, the arrays to save, and the dtype of the gradient."""
@@ -135,6 +136,12 @@ class Loss:
 # Used as a decorator.
 _silent = np.errstate(all="ignore")
 _squared_error = SquaredError()
+
+
+@_silent
+def _narrowed(gradient: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Convert to a 16-bit type, whose greatest number is exceeded easily."""
+    return gradient.astype(dtype)
 
 
 class MSELoss(Loss):

@@ -874,6 +874,16 @@ def test_cross_entropy_without_samples(shape, dtype):
         assert loss.backward().shape == shape
 
 
+@pytest.mark.parametrize("loss_name", ["MSELoss", "BCEWithLogitsLoss", "CrossEntropyLoss"])
+def test_a_gradient_beyond_float16_is_infinite_without_a_warning(loss_name):
+    loss = getattr(losses, loss_name)()
+    with np.errstate(all="raise"):
+        loss.forward(np.zeros(3, np.float16), np.full(3, 1e30, np.float32))
+        gradient = loss.backward()
+    assert gradient.dtype == np.float16
+    assert np.isinf(gradient).all()
+
+
 METHODS_FIRST = """
 import ml_dtypes, numpy as np
 import fastact
