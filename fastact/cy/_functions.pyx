@@ -13,7 +13,6 @@ cimport numpy as cnp
 from cpython.pycapsule cimport PyCapsule_New
 from libc.stdint cimport intptr_t
 from libc.stdlib cimport llabs
-from libc.string cimport memset
 
 from fastact._core.engine cimport UNALIGNED, run_alone
 from fastact._core.flags cimport flags_t, restore_flags, save_flags
@@ -22,8 +21,11 @@ from fastact._core.ufuncs cimport TYPES, kernel_of
 
 from fastact._core import operations, ufuncs
 
+cdef extern from "fastact.h":
+    cdef enum:
+        FASTACT_COUNT
+
 cdef enum:
-    MAX_FUNCTIONS = 1024
     MAX_DIMENSIONS = 64
 
 cdef struct Member:
@@ -33,7 +35,7 @@ cdef struct Member:
     Py_ssize_t steps[MAX_INPUTS + 1]
     const Kernel *by_type[TYPES]       # of an _f32 function: the kernels of all types
 
-cdef Member members[MAX_FUNCTIONS]
+cdef Member members[FASTACT_COUNT]
 
 
 cdef inline void apply(int index, int nin, char **operands, Py_ssize_t n) noexcept nogil:
@@ -173,9 +175,6 @@ cdef int run_arrays(
 cdef int fill() except -1:
     cdef int i, type_number, nin
     cdef bint parameter
-    if len(MEMBERS) > MAX_FUNCTIONS:
-        raise SystemError(f"{len(MEMBERS)} functions; make MAX_FUNCTIONS larger")
-    memset(members, 0, sizeof(members))
     for i, (name, kind) in enumerate(MEMBERS):
         if name is None:
             continue

@@ -135,8 +135,7 @@ def pxi(table: Sequence[Function]) -> str:
     parts.append('cdef extern from "fastact.h":\n    ctypedef struct fastact_api:\n')
     parts.append("        int abi\n        int count\n        const char *version\n")
     parts += [f"        {f.declare(f'(*{f.name})')} noexcept nogil\n" for f in table]
-    parts.append("    const int FASTACT_ABI\n    const int FASTACT_COUNT\n")
-    parts.append("    const char *FASTACT_VERSION\n")
+    parts.append("    const int FASTACT_ABI\n    const char *FASTACT_VERSION\n")
     parts += [_definition(i, function) for i, function in enumerate(table) if function.kind]
     parts.append("\n\ncdef fastact_api TABLE\n")
     parts += [f"TABLE.{function.name} = {function.name}\n" for function in table]
@@ -243,11 +242,3 @@ def header(table: Sequence[Function], version: str) -> str:
         members="\n".join(f"    {f.declare(f'(*{f.name})')};" for f in table),
         definitions="\n\n".join(definitions),
     )
-
-
-# ------------------------------------------------------------------------ record
-
-
-def record(table: Sequence[Function]) -> str:
-    """The lines of `functions.txt`, without its comment."""
-    return "".join(f"{function.prototype}\n" for function in table)
