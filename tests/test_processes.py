@@ -100,7 +100,7 @@ def test_fork_while_others_compute(tmp_path):
 
     threads = [threading.Thread(target=busy) for _ in range(3)]
     [thread.start() for thread in threads]
-    for _ in range(6):
+    for _ in range(20):              # some of them while a lock is held
         child = os.fork()
         if child == 0:
             signal.alarm(60)

@@ -1,6 +1,9 @@
-"""What threads share: kept buffers, limits, the loops of bfloat16, a layer."""
+"""What threads share: kept buffers, limits, the loops of bfloat16, a layer.
 
-import os
+Most of it happens in this process and takes seconds, so that the sanitizers and `.ci/races` see
+it. tests/test_processes.py has more threads, forks and other ends.
+"""
+
 import subprocess
 import sys
 import sysconfig
@@ -128,37 +131,6 @@ def test_loops_of_bfloat16_are_there_for_all_threads():
     pytest.importorskip("ml_dtypes")
     for _ in range(3):
         subprocess.run([sys.executable, "-P", "-c", BFLOAT16], check=True)
-
-
-@pytest.mark.skipif(not hasattr(os, "register_at_fork"), reason="no fork on this platform")
-def test_a_child_forked_meanwhile_has_no_lock_held():
-    program = """
-import os, signal, sys, threading, warnings
-import numpy as np
-import fastact
-warnings.filterwarnings("ignore", r".*fork\\(\\) may lead to deadlocks", DeprecationWarning)
-x = np.linspace(-9, 9, 1 << 20, dtype=np.float32)
-stop = threading.Event()
-
-def work():
-    while not stop.is_set():
-        fastact.relu(x)
-
-threads = [threading.Thread(target=work) for _ in range(3)]
-[thread.start() for thread in threads]
-codes = []
-for _ in range(20):
-    child = os.fork()
-    if child == 0:
-        signal.alarm(30)
-        right = (fastact.relu(x) == np.maximum(x, 0)).all() and fastact.release_buffers() >= 0
-        os._exit(0 if right else 1)
-    codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-stop.set()
-[thread.join() for thread in threads]
-assert not any(codes), codes
-"""
-    subprocess.run([sys.executable, "-P", "-c", program], check=True, timeout=120)
 
 
 @pytest.mark.parametrize("activation", [None, ReLU()], ids=["linear", "relu"])

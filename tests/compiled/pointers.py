@@ -51,12 +51,12 @@ def inputs(dtype, n, seed):
     """Numbers of all sizes, and special ones."""
     rng = np.random.default_rng(seed)
     x = rng.normal(0, 4, n) * 10.0 ** rng.integers(-40, 3, n)
-    x[rng.random(n) < 0.1] = rng.choice([0.0, -0.0, np.inf, -np.inf, 1e-310, -800, 90])
+    x[rng.random(n) < 0.1] = rng.choice([0.0, -0.0, np.inf, -np.inf, np.nan, 1e-310, -800, 90])
     return x.astype(dtype)
 
 
 def same_bits(a, b):
-    """Whether two arrays or numbers have the same bytes, but for NaN of several NaN operands."""
+    """Whether two arrays or numbers have the same bytes, but for the payload of a NaN."""
     a, b = np.asarray(a), np.asarray(b)
     return a.dtype == b.dtype and np.array_equal(
         np.where(np.isnan(a), np.nan, a).tobytes(), np.where(np.isnan(b), np.nan, b).tobytes()
