@@ -144,6 +144,7 @@ def _make_mpmath_functions() -> MpmathFunctions | None:
     return MpmathFunctions(context)
 
 
+# Not as a decorator: stubtest would compare the two signatures.
 mpmath_functions = functools.cache(_make_mpmath_functions)
 
 

@@ -89,7 +89,7 @@ def make_operands(case: Case) -> dict[str, Any]:
 
 
 def _make_values(operation: Operation, dtype: np.dtype[Any], denormal: bool) -> dict[str, Any]:
-    """Make the operands of an operation, once."""
+    """Make the operands of an operation."""
     rng = np.random.default_rng(2)
     x = rng.normal(0, 4, VALUES).astype(dtype)
     if denormal:
@@ -97,6 +97,7 @@ def _make_values(operation: Operation, dtype: np.dtype[Any], denormal: bool) -> 
     return inputs.operands(operation, x)
 
 
+# Not as a decorator: stubtest would compare the two signatures.
 _values = functools.cache(_make_values)
 
 

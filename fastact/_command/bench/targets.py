@@ -87,6 +87,7 @@ def _make_pool(n: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(n)
 
 
+# Not as a decorator: stubtest would compare the two signatures.
 _pool = functools.cache(_make_pool)
 
 

@@ -69,6 +69,7 @@ def _make_sample(dtype: np.dtype[Any], count: int, hard: int) -> Array:
     return np.concatenate([special, _hard(dtype, hard), sample(dtype, count)])
 
 
+# Not as a decorator: stubtest would compare the two signatures.
 _sample = functools.cache(_make_sample)
 
 
