@@ -9,6 +9,7 @@ import numpy as np
 
 import fastact
 import fastact.cy
+from fastact._core.operations import BY_NAME
 
 REALS = {"f32": ctypes.c_float, "f64": ctypes.c_double}
 PARAMETERS = ("negative_slope",)
@@ -23,10 +24,9 @@ _name.restype, _name.argtypes = ctypes.c_char_p, [ctypes.py_object]
 
 def operands_of(name):
     """Return the operands that are arrays, and whether a number follows."""
-    signature = list(getattr(fastact, name).__signature__.parameters.values())
-    operands = [p.name for p in signature[: getattr(fastact, name).nin]]
-    number = signature[len(operands) - 1].default is not signature[0].empty
-    return (operands[:-1], True) if number else (operands, False)
+    operation = BY_NAME[name]
+    number = operation.parameter is not None
+    return operation.operands[: -1 if number else None], number
 
 
 def function(name, kind):
