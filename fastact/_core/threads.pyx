@@ -1,4 +1,4 @@
-"""How many threads a large call uses, and the one parallel region.
+"""How many threads a large call uses, and how it is split over them.
 
 As every kernel is elementwise, the shares of the threads do not change the results.
 """
@@ -8,7 +8,6 @@ import os
 from contextlib import contextmanager
 
 cimport cython
-from cython.parallel cimport prange
 
 from fastact._core.flags cimport flags_t, restore_flags, save_flags
 from fastact._core.locks cimport load, store
@@ -23,24 +22,25 @@ cdef extern from *:
     #define omp_get_max_threads() 1
     #define omp_get_thread_limit() 1
     #endif
-
-    /* libgomp hangs in a forked child whose parent has run a parallel region. */
-    static int fastact_forked = 0;
-    #if defined(_WIN32)
-    static int fastact_watch_fork(void) { return 0; }
-    #else
-    #include <pthread.h>
-    static void fastact_after_fork(void) { fastact_forked = 1; }
-    static int fastact_watch_fork(void) { return pthread_atfork(NULL, NULL, fastact_after_fork); }
-    #endif
     """
     const bint OPENMP "FASTACT_OPENMP"
-    int forked "fastact_forked"
-    int watch_fork "fastact_watch_fork"()
     int omp_get_max_threads() noexcept nogil
     int omp_get_thread_limit() noexcept nogil
 
+cdef extern from "workers.h":
+    int forked "fastact_forked"
+    int watch_fork "fastact_watch_fork"()
+    bint run_parts "fastact_run_parts"(
+        share_t work, void *context, Py_ssize_t n, Py_ssize_t part, int threads, bint large) noexcept nogil
+
 cdef enum:
+    # How many parts a thread takes in a call, so that the last one takes little time, and how many
+    # elements a part has at least.
+    PARTS = 8
+    PART = 16384
+    # Elements from which a call wakes sleeping threads. With two threads, this changes the time of
+    # so many float32 from 44 to 57 us for relu, and from 182 to 124 us for sigmoid.
+    LARGE = 1 << 18
     NO_LIMIT = 65536
 
 cdef int _limit = 1
@@ -145,21 +145,20 @@ def _default_limit():
 cdef void split(
     share_t work, void *context, Py_ssize_t n, Py_ssize_t unit, Py_ssize_t elements
 ) noexcept nogil:
-    """Calls work(context, start, stop) for shares of range(n), one per thread.
+    """Calls work(context, start, stop) for parts of range(n), as threads come free.
 
-    As many threads as `elements` in all are worth. Shares begin at multiples of `unit`.
+    As many threads as `elements` in all are worth. Parts begin at multiples of `unit`.
     """
     cdef flags_t flags = save_flags()
-    cdef Py_ssize_t units = (n + unit - 1) // unit, share
-    cdef int part, threads = 1
+    cdef Py_ssize_t units = (n + unit - 1) // unit, part
+    cdef int threads = 1
     if elements >= 2 * SHARE:
         threads = <int> max(1, min(<Py_ssize_t> threads_allowed(), elements // SHARE, units))
-    if threads == 1:
+    # In units: a fraction of what a thread would get, and as many as PART elements are.
+    part = max(1, units // (threads * PARTS), PART * units // max(1, elements))
+    if threads == 1 or not run_parts(
+            work, context, n, part * unit, threads, elements >= LARGE):
         work(context, 0, n)
-    else:
-        share = (units + threads - 1) // threads * unit
-        for part in prange(threads, num_threads=threads, schedule="static"):
-            work(context, min(n, part * share), min(n, (part + 1) * share))
     restore_flags(flags)
 
 
