@@ -69,7 +69,10 @@ MSVC_FLAGS = ["/O2", "/fp:precise"]
 # modules through which a small call goes: there the stack protector took 2 % of the time.
 # _FORTIFY_SOURCE would change no call of the C library here.
 PROTECTION = ["-fstack-protector-strong"]
-UNPROTECTED = {f"fastact.{name}" for name in ("_core.engine", "_core.ufuncs", "cy._functions")}
+UNPROTECTED = {
+    f"fastact.{name}"
+    for name in ("_core.calls", "_core.engine", "_core.layouts", "_core.tiles", "cy._functions")
+}
 LINKED_PROTECTION = ["-Wl,-z,relro", "-Wl,-z,now", "-Wl,-z,noexecstack"]
 
 # gcc only. The first two: it would trade the selects in the formulas for jumps and copies of what
@@ -224,8 +227,7 @@ def output_to(path):
 
 KERNEL_SOURCES = [str(path.relative_to(ROOT)) for path in (CORE / "kernels").glob("*.[ph]*")]
 MODULES = [
-    extension(f"_core.{name}")
-    for name in ("engine", "memory", "pools", "dense", "threads", "tiles", "training", "ufuncs")
+    extension(f"_core.{path.stem}") for path in sorted(CORE.glob("*.pyx")) if path.stem != "cpu"
 ]
 HEADER = "fastact/cy/include/fastact.h"
 MODULES.append(extension("cy._functions", [HEADER], [str(Path(HEADER).parent)]))

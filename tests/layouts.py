@@ -97,6 +97,31 @@ def five_dimensional(operands):
     yield [box.transpose(4, 0, 2, 1, 3)[:, :, ::-2, 1:, ::3] for box in boxes], None
 
 
+def rows(operands):
+    """Matrices with gaps between their rows, short and long ones; a row or a column is shared."""
+    for width in 1, 2, 3, 5, 8, 12, 21, 30, 42, 84, 126, 210:
+        matrices = [operand.reshape(-1, width) for operand in operands]
+        wide = [np.pad(matrix, ((0, 0), (0, 3)))[:, :width] for matrix in matrices]
+        yield wide, None
+        yield wide, np.zeros_like(np.pad(matrices[0], ((0, 0), (5, 0))))[:, 5:]
+        yield wide, wide[0]
+        for part in (np.s_[3:4], np.s_[:, -1:], np.s_[2]):
+            yield [*matrices[:-1], matrices[-1][part]], None
+            yield [matrices[0][part], *wide[1:]], None
+
+
+def channels(operands):
+    """Pictures whose channels come first or last in memory; a value for each channel."""
+    first = [operand.reshape(2, 6, 14, 15) for operand in operands]
+    last = [picture.transpose(0, 2, 3, 1) for picture in first]
+    yield last, None
+    yield last, np.empty(last[0].shape, operands[0].dtype)
+    yield [np.ascontiguousarray(last[0]), *last[1:]], None
+    yield [*first[:-1], first[-1][:1, :, :1, :1]], None
+    yield [*last[:-1], last[-1][0, 0, 0]], None
+    yield [picture[:, :, 1:-1, 2:-3] for picture in first], None
+
+
 def unaligned(operands):
     """From a byte buffer, at an odd address."""
     odd = []
@@ -136,6 +161,8 @@ LAYOUTS = (
     zero_dimensional,
     empty,
     five_dimensional,
+    rows,
+    channels,
     unaligned,
     byte_swapped,
     read_only,

@@ -269,11 +269,20 @@ def test_threads_do_not_change_large_matrices(ufuncs, name, dtype):
     expectation = BY_NAME[name]
     operands = [np.resize(operand, (301, 700)) for operand in samples(expectation, dtype)]
     expected = ufuncs[name](*operands)
-    columns = [np.asfortranarray(operand) for operand in operands]
-    for count in 1, 2, 3:
-        with fastact.num_threads(count):
-            out = np.empty_like(expected)
-            assert_same_bits(ufuncs[name](*columns, out=out), expected, *operands)
+    views = {
+        "by columns": np.asfortranarray,
+        "gaps between rows": lambda a: np.pad(a, ((0, 0), (0, 5)))[:, :700],
+        "short rows": lambda a: np.pad(a.reshape(-1, 7), ((0, 0), (2, 0)))[:, 2:],
+        "boxes": lambda a: a.reshape(7, 43, 700).transpose(1, 2, 0).copy().transpose(2, 0, 1),
+    }
+    for make in views.values():
+        viewed = [make(operand) for operand in operands]
+        shaped = [operand.reshape(viewed[0].shape) for operand in operands]
+        for count in 1, 2, 3:
+            with fastact.num_threads(count):
+                for out in np.empty(viewed[0].shape, dtype), make(np.empty_like(expected)):
+                    ufuncs[name](*viewed, out=out)
+                    assert_same_bits(out, expected.reshape(out.shape), *shaped)
 
 
 def test_a_transposed_output_may_overlap(ufuncs):

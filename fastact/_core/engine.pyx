@@ -101,7 +101,7 @@ cdef void run_blocks(
 
 
 @cython.cdivision(True)
-cdef inline void run_aligned(
+cdef void run_aligned(
     const Kernel *kernel, void *loop, char **args, Py_ssize_t n, const Py_ssize_t *steps, bint streamed
 ) noexcept nogil:
     """Run `loop` on the elements up to the next cache line, and then on the rest.
@@ -216,6 +216,20 @@ cdef unsigned int overlapping(
         if apart != 0 or (between > 0) != (step > 0):
             sequence[0] = n > 1
     return found
+
+
+cdef void run_one(const Kernel *kernel, char **args) noexcept nogil:
+    """Apply a kernel to one element of each operand."""
+    cdef flags_t flags = save_flags()
+    cdef Py_ssize_t steps[MAX_INPUTS + 1]
+    cdef int i
+    if kernel.load == NULL:
+        call(kernel.loop, kernel.nin, args, 1)
+    else:
+        for i in range(kernel.nin + 1):
+            steps[i] = kernel.item
+        run_share(kernel, args, 1, steps, 0, False)
+    restore_flags(flags)
 
 
 cdef struct Work:

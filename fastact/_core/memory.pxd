@@ -3,6 +3,7 @@
 cimport numpy as cnp
 
 cdef enum:
-    LARGE = 1 << 22               # bytes from which a result is made here
+    LARGE = 1 << 22               # bytes from which the buffers of results are kept
 
-cdef object large_empty(int ndim, cnp.npy_intp *dims, int type_number, int fortran)
+cdef object new_array(
+    int ndim, cnp.npy_intp *dims, cnp.npy_intp *strides, bint fortran, int type_number, Py_ssize_t size)

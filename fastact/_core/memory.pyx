@@ -102,7 +102,12 @@ cdef extern from "numpy/arrayobject.h":
     object PyDataMem_SetHandler(object handler)
     object PyDataMem_GetHandler()
     PyObject *PyDataMem_DefaultHandler
-    object PyArray_EMPTY(int ndim, cnp.npy_intp *dims, int type_number, int fortran)
+    ctypedef struct PyTypeObject:
+        pass
+    PyTypeObject PyArray_Type
+    object PyArray_New(
+        PyTypeObject *subtype, int ndim, cnp.npy_intp *dims, int type_number, cnp.npy_intp *strides,
+        void *data, int itemsize, int flags, PyObject *base)
 
 cdef enum:
     SLOTS = 16
@@ -242,16 +247,32 @@ cdef bint keeping() noexcept:
     return answer
 
 
-cdef object large_empty(int ndim, cnp.npy_intp *dims, int type_number, int fortran):
-    """PyArray_EMPTY, from a kept block if there is one."""
+cdef inline object empty(
+    int ndim, cnp.npy_intp *dims, cnp.npy_intp *strides, bint fortran, int type_number
+):
+    return PyArray_New(
+        &PyArray_Type, ndim, dims, type_number, strides, NULL, 0,
+        cnp.NPY_ARRAY_F_CONTIGUOUS if fortran else 0, NULL)
+
+
+cdef object new_array(
+    int ndim, cnp.npy_intp *dims, cnp.npy_intp *strides, bint fortran, int type_number, Py_ssize_t size
+):
+    """An uninitialised array of `size` bytes, from a kept block if it is large and there is one.
+
+    The strides must be those of an array without gaps. If they are NULL, the array is in C order
+    or in Fortran order.
+    """
+    if size < LARGE:
+        return empty(ndim, dims, strides, fortran, type_number)
     current = PyDataMem_GetHandler()
     if not keeping() or <PyObject *> current != PyDataMem_DefaultHandler:
-        return PyArray_EMPTY(ndim, dims, type_number, fortran)
+        return empty(ndim, dims, strides, fortran, type_number)
     cdef bint collecting = pause_collector()
     try:
         previous = PyDataMem_SetHandler(capsule)
         try:
-            return PyArray_EMPTY(ndim, dims, type_number, fortran)
+            return empty(ndim, dims, strides, fortran, type_number)
         finally:
             PyDataMem_SetHandler(previous)
     finally:

@@ -3,7 +3,7 @@
 cimport numpy as cnp
 from cpython.object cimport PyObject
 
-from fastact._core.memory cimport LARGE, large_empty
+from fastact._core.memory cimport new_array
 
 cnp.import_array()
 
@@ -22,9 +22,6 @@ cdef extern from *:
     const bint GIL "FASTACT_GIL"
     bint only_here "FASTACT_ONLY_HERE"(PyObject *array) noexcept
     PyObject *PyList_GET_ITEM(list items, Py_ssize_t i)
-
-cdef extern from "numpy/arrayobject.h":
-    object PyArray_EMPTY(int ndim, cnp.npy_intp *dims, int type_number, int fortran)
 
 cdef enum:
     # Maximum number of arrays in a pool. This is enough for two batch shapes, with two arrays of
@@ -108,9 +105,7 @@ cdef object fresh(int ndim, cnp.npy_intp *dims, int type_number):
     cdef int i
     for i in range(ndim):
         size *= dims[i]
-    if size < LARGE:
-        return PyArray_EMPTY(ndim, dims, type_number, 0)
-    return large_empty(ndim, dims, type_number, 0)
+    return new_array(ndim, dims, NULL, False, type_number, size)
 
 
 cpdef bint alike(first, second) noexcept:

@@ -1,15 +1,18 @@
 """C interface of the tiles module."""
 
-from fastact._core.kernel cimport Kernel
+from numpy cimport NPY_MAXDIMS
 
-cdef inline bint by_columns(Py_ssize_t row_step, Py_ssize_t column_step) noexcept nogil:
-    """Whether the stride along a column is the smaller one, as in column-major order.
+from fastact._core.kernel cimport MAX_INPUTS, Kernel
 
-    Absolute values are compared, because squares of large strides would overflow.
-    """
-    return (row_step if row_step > 0 else -row_step) < (column_step if column_step > 0 else -column_step)
+cdef enum:
+    MAX_DIMS = NPY_MAXDIMS
 
-cdef void run_tiles(
-    const Kernel *kernel, char **args, Py_ssize_t rows, Py_ssize_t columns,
-    const Py_ssize_t *row_steps, const Py_ssize_t *column_steps
-) noexcept nogil
+cdef struct Layout:
+    # Where the elements of all operands of a call are. The output is the last operand.
+    int ndim
+    Py_ssize_t n                                     # number of elements
+    Py_ssize_t dims[MAX_DIMS]                        # the innermost first
+    Py_ssize_t steps[MAX_INPUTS + 1][MAX_DIMS]       # in bytes; 0 where an operand is broadcast
+    char *data[MAX_INPUTS + 1]
+
+cdef void run_layout(const Kernel *kernel, Layout *layout, bint alone) noexcept nogil

@@ -12,21 +12,20 @@ earlier version of fastact.
 cimport numpy as cnp
 from cpython.pycapsule cimport PyCapsule_New
 from libc.stdint cimport intptr_t
-from libc.stdlib cimport llabs
 
+from fastact._core.calls cimport TYPES
 from fastact._core.engine cimport UNALIGNED, run_alone
 from fastact._core.flags cimport flags_t, restore_flags, save_flags
 from fastact._core.kernel cimport MAX_INPUTS, Kernel, call
-from fastact._core.ufuncs cimport TYPES, kernel_of
+from fastact._core.layouts cimport run_alone_on
+from fastact._core.tiles cimport MAX_DIMS
+from fastact._core.ufuncs cimport kernel_of
 
 from fastact._core import operations, ufuncs
 
 cdef extern from "fastact.h":
     cdef enum:
         FASTACT_COUNT
-
-cdef enum:
-    MAX_DIMENSIONS = 64
 
 cdef struct Member:
     # What a function of the table runs.
@@ -95,79 +94,15 @@ cdef int run_arrays(
     identical to it, UNKNOWN if there is no such operation, or not for this type.
     """
     cdef const Kernel *kernel = NULL
-    cdef Py_ssize_t lengths[MAX_DIMENSIONS]
-    cdef Py_ssize_t index[MAX_DIMENSIONS]
-    cdef Py_ssize_t steps[MAX_DIMENSIONS][MAX_INPUTS + 1]
-    cdef char *here[MAX_INPUTS + 1]
-    cdef char *low
-    cdef char *high
-    cdef char *out_low = NULL
-    cdef char *out_high = NULL
-    cdef Py_ssize_t span
-    cdef int i, k, dim, axis, nin, used
-    cdef bint backwards, joined, identical
-    if 0 <= position < TABLE.count and 0 <= type_number < TYPES and ndim <= MAX_DIMENSIONS:
+    cdef int dim
+    if 0 <= position < TABLE.count and 0 <= type_number < TYPES and ndim <= MAX_DIMS:
         kernel = members[position].by_type[type_number]
     if kernel == NULL:
         return UNKNOWN
-    nin = kernel.nin
     for dim in range(ndim):
         if shape[dim] <= 0:
             return DONE
-    for k in range(nin, -1, -1):
-        low = high = operands[k]
-        identical = True
-        for dim in range(ndim):
-            span = (shape[dim] - 1) * strides[k * ndim + dim]
-            low += min(0, span)
-            high += max(0, span)
-            if shape[dim] > 1 and strides[k * ndim + dim] != strides[nin * ndim + dim]:
-                identical = False
-        high += kernel.item
-        if k == nin:
-            out_low, out_high = low, high
-        elif low < out_high and out_low < high and not (identical and operands[k] == operands[nin]):
-            return OVERLAP
-    # The innermost dimension first: that of the smallest stride of the output, the last or the
-    # first one. Dimensions are joined where the elements of all operands are evenly spaced.
-    backwards = ndim > 1 and llabs(strides[nin * ndim]) < llabs(strides[nin * ndim + ndim - 1])
-    used, lengths[0] = 1, 1
-    for k in range(nin + 1):
-        steps[0][k] = kernel.item
-    for i in range(ndim):
-        dim = i if backwards else ndim - 1 - i
-        if shape[dim] == 1:
-            continue
-        joined = True
-        for k in range(nin + 1):
-            if strides[k * ndim + dim] != steps[used - 1][k] * lengths[used - 1]:
-                joined = False
-        if lengths[used - 1] > 1:                    # or else there is no dimension to join yet
-            if joined:
-                lengths[used - 1] *= shape[dim]
-                continue
-            used += 1
-        lengths[used - 1] = shape[dim]
-        index[used - 1] = 0
-        for k in range(nin + 1):
-            steps[used - 1][k] = strides[k * ndim + dim]
-    for k in range(nin + 1):
-        here[k] = operands[k]
-    while True:
-        run_alone(kernel, here, lengths[0], steps[0])
-        axis = 1
-        while axis < used:
-            index[axis] += 1
-            for k in range(nin + 1):
-                here[k] += steps[axis][k]
-            if index[axis] < lengths[axis]:
-                break
-            for k in range(nin + 1):
-                here[k] -= lengths[axis] * steps[axis][k]
-            index[axis] = 0
-            axis += 1
-        if axis >= used:
-            return DONE
+    return DONE if run_alone_on(kernel, ndim, shape, operands, strides) else OVERLAP
 
 
 # ------------------------------------------------------------------------- table
