@@ -252,7 +252,25 @@ def test_peers_use_the_slope_that_is_given(peer):
         work = peer.prepare(leaky_relu, {"x": x, "negative_slope": 0.5}, np.empty_like(x))
         if work is not None:
             np.testing.assert_array_equal(work(), [-1, 4])
-        assert peer.prepare(leaky_relu, {"x": x, "negative_slope": x}, None) is None
+        for slope in np.float32(0.5), np.array(0.5, np.float32), np.array([0.5], np.float32):
+            work = peer.prepare(leaky_relu, {"x": x, "negative_slope": slope}, None)
+            if work is not None:
+                np.testing.assert_array_equal(work(), [-1, 4])
+
+
+@pytest.mark.parametrize("slope", ["slope per column", "slope per row", "float64 scalar"])
+def test_peers_with_other_slopes(peer, slope):
+    """Those that take one broadcast it and promote as NumPy does. The others do not take part."""
+    case = cases.Case(BY_NAME["leaky_relu"], size=256, layout="matrix", slope=slope)
+    values = cases.make_operands(case)
+    with peer.threads(1):
+        work = peer.prepare(case.operation, values, None)
+        takes = {"NumPy"} if slope != "slope per column" else {"NumPy", "PyTorch"}
+        assert (work is not None) == (peer.name in takes)
+        if work is not None:
+            result, x = work(), values["x"]
+            assert result.dtype == (np.float64 if slope == "float64 scalar" else np.float32)
+            np.testing.assert_array_equal(result, np.where(x > 0, x, x * values["negative_slope"]))
 
 
 def test_threads_of_all_peers_together():

@@ -261,6 +261,18 @@ BENCHMARKS_OF_TARGETS = {
     "sigmoid on denormal inputs, 65,536": "Own.track_denormals",
     "in place, 65,536": "InPlace.track_over_out_of_place",
     "16-bit types, 65,536": "InCache.track_over_memcpy",
+    "slope that is a NumPy scalar or an array of one, 16, out=": "Beside.track_over_the_plain_call",
+    "slope that is a float64 scalar, 16, new result": "Beside.track_over_the_plain_call",
+    "gradient with a slope that is a NumPy scalar, 1,024": "Beside.track_over_the_plain_call",
+    "slope per column, channel and row, new result": "Beside.track_over_the_plain_call",
+    "view of columns, new result": "Beside.track_over_the_plain_call",
+    "images with the channels last, out=": "Beside.track_over_the_plain_call",
+    "images with the channels last, new result": "Beside.track_over_the_plain_call",
+    "sigmoid of a number": "Beside.track_over_the_plain_call",
+    "sigmoid of integers, 16, new result": "Beside.track_over_the_plain_call",
+    "relu float64, 65,536, stride 2": "InCache.track_over_memcpy",
+    "4 Mi on all threads, over one": "Threads.track_over_one_thread",
+    "4 Mi on all threads, over one, other processors busy": "Threads.track_over_one_thread",
 }
 
 

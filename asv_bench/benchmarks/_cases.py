@@ -138,6 +138,47 @@ def make_negative(size, out=True):
     return Call(np.negative, [x], place(np.empty_like(x)) if out else None)
 
 
+# Views of the first columns of a matrix: how many columns, of how many.
+VIEWS = {"64 of 80 columns": (64, 80), "8 of 12 columns": (8, 12), "256 of 320 columns": (256, 320)}
+IMAGES = (16, 32, 28, 28)
+
+
+def make_view(layout, operation="relu", size=LARGE, result="new", dtype="float32"):
+    """Make a call on a view: of columns, or of images with the channels last."""
+    if layout in VIEWS:
+        columns, total = VIEWS[layout]
+        x = place(np.resize(_values("relu", dtype, False)[0], (size // columns, total)))
+        x = x[:, :columns]
+    else:
+        x = place(np.resize(_values("relu", dtype, False)[0], IMAGES)).transpose(0, 2, 3, 1)
+    out = place(np.empty(x.shape, x.dtype)) if result == "out=" else None
+    return Call(function_of(operation, dtype), [x], out)
+
+
+def make_slope(slope, operation="leaky_relu", size=SMALL, result="out="):
+    """Make a call with a slope that is no Python number, and the same with one."""
+    theirs = make_call(operation, size=size, result=result)
+    theirs.operands.append(0.1)
+    x = theirs.operands[0]
+    if slope == "slope per channel":
+        x = theirs.operands[0] = place(np.resize(x, IMAGES))
+    elif slope.startswith("slope per"):
+        x = theirs.operands[0] = x.reshape(-1, 64)
+    number = np.array(0.1, x.dtype)
+    value = {
+        "NumPy scalar": number[()],
+        "0-d array": number,
+        "array of one": number.reshape(1),
+        "float64 scalar": np.float64(0.1),
+        "slope per column": np.linspace(0, 1, 64, dtype=x.dtype),
+        "slope per row": np.linspace(0, 1, len(x), dtype=x.dtype).reshape(
+            len(x), *[1] * (x.ndim - 1)
+        ),
+        "slope per channel": np.linspace(0, 1, IMAGES[1], dtype=x.dtype).reshape(-1, 1, 1),
+    }[slope]
+    return Call(theirs.function, [*theirs.operands[:-1], value], theirs.out), theirs
+
+
 def make_memcpy(array):
     """Make a copy of as many bytes as an array has."""
     source = place(np.zeros(array.size, array.dtype))

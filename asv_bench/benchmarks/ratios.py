@@ -11,6 +11,7 @@ import importlib.util
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from timeit import Timer
 
 import numpy as np
@@ -19,6 +20,7 @@ from ._cases import (
     CACHED,
     DTYPES,
     HUGE,
+    LARGE,
     LAYERS,
     LAYOUTS,
     MEDIUM,
@@ -29,10 +31,14 @@ from ._cases import (
     SMALL,
     UFUNCS,
     Call,
+    function_of,
     make_call,
     make_layer,
     make_memcpy,
     make_negative,
+    make_slope,
+    make_view,
+    place,
     processors,
     race,
     round_to_digits,
@@ -175,6 +181,96 @@ class Own(_Ratio):
 
     def race(self, ours, theirs):
         return race(ours.timer(), theirs.timer())
+
+
+def over_contiguous(layout, operation="relu", result="new", dtype="float32"):
+    """Pair a call on a view with the same call on a contiguous array of its shape."""
+    ours = make_view(layout, operation, result=result, dtype=dtype)
+    x = ours.operands[0]
+    return ours, Call(ours.function, [place(np.ascontiguousarray(x))], ours.out)
+
+
+def over_number(x):
+    """Pair sigmoid of what is no array of floats with sigmoid of as many float64."""
+    sigmoid = function_of("sigmoid", "float64")
+    return Call(sigmoid, [x]), Call(sigmoid, [np.atleast_1d(np.asarray(x, np.float64))])
+
+
+# Calls beside the plain one, and the plain one.
+PAIRS = {
+    **{
+        f"16, {kind}": lambda kind=kind: make_slope(kind)
+        for kind in ("NumPy scalar", "0-d array", "array of one")
+    },
+    "16, float64 scalar": lambda: make_slope("float64 scalar", result="new"),
+    "gradient of 1,024, NumPy scalar": lambda: make_slope(
+        "NumPy scalar", "leaky_relu_backward", MEDIUM, "new"
+    ),
+    **{
+        kind: lambda kind=kind: make_slope(kind, size=LARGE, result="new")
+        for kind in ("slope per column", "slope per row", "slope per channel")
+    },
+    "relu, 64 of 80 columns": lambda: over_contiguous("64 of 80 columns"),
+    "relu, 8 of 12 columns": lambda: over_contiguous("8 of 12 columns"),
+    "sigmoid, 64 of 80 columns": lambda: over_contiguous("64 of 80 columns", "sigmoid"),
+    "relu, channels last, out=": lambda: over_contiguous("channels last", result="out="),
+    "relu, channels last, new": lambda: over_contiguous("channels last"),
+    "sigmoid of a number": lambda: over_number(0.3),
+    "sigmoid of a NumPy scalar": lambda: over_number(np.float64(0.3)),
+    "sigmoid of 16 int64": lambda: over_number(np.arange(-8, 8)),
+}
+
+
+class Beside(_Ratio):
+    """A call beside the plain one over the plain one: slopes of any kind, views, scalars."""
+
+    params = (list(PAIRS),)
+    param_names = ("call",)
+
+    def setup(self, call):
+        use_threads(1)
+        self.ours, self.theirs = PAIRS[call]()
+
+    def track_over_the_plain_call(self, *_):
+        return race(self.ours.timer(), self.theirs.timer())
+
+    track_over_the_plain_call.pretty_name = "Beside the plain call: time / the plain call's"
+    track_over_the_plain_call.unit = "x time of the plain call"
+
+
+def over_one_thread(layout, busy):
+    """Race a call on 4 Mi elements on all threads with the same on one."""
+    if layout == "contiguous":
+        call = make_call("sigmoid", size=1 << 22)
+    else:
+        call = make_view(layout, "sigmoid", 1 << 22, "out=")
+    x, out = call.operands[0], call.out
+    names = {"call": call.function, "x": x, "out": out, "limit": use_threads}
+    timers = [Timer(f"limit({n!r}), call(x, out=out)", globals=names) for n in ("all", 1)]
+    others = processors() - 1 if busy else 0
+    with ExitStack() as stack:
+        for _ in range(others):
+            process = subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"])
+            stack.enter_context(process)
+            stack.callback(process.kill)
+        return race(*timers, pause=PAUSE)
+
+
+class Threads(_Ratio):
+    """A call on 4 Mi elements on all threads over one, where others compute or do not."""
+
+    params = (["contiguous", "256 of 320 columns"], ["idle", "busy"])
+    param_names = ("layout", "other_processors")
+
+    def track_over_one_thread(self, layout, other_processors):
+        program = (
+            f"{NEW_PROCESS}from benchmarks.ratios import over_one_thread as ratio;"
+            f"print(ratio({layout!r}, {other_processors == 'busy'}))"
+        )
+        return float(subprocess.check_output([sys.executable, "-P", "-c", program]))
+
+    track_over_one_thread.pretty_name = "All threads: time / one thread's"
+    track_over_one_thread.unit = "x time on one thread"
 
 
 class InPlace(_Ratio):

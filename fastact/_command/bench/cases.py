@@ -3,7 +3,7 @@
 import functools
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,23 @@ CACHED = 1 << 16
 # How many values are drawn. Larger arrays repeat them.
 VALUES = 1 << 16
 
+# Views of the first columns of a matrix: how many columns, of how many.
+VIEWS = {"64 of 80 columns": (64, 80), "8 of 12 columns": (8, 12), "256 of 320 columns": (256, 320)}
+# Channels, height and width of the images.
+IMAGE = (32, 28, 28)
+# Parameters, given the number as an array of the type of the arrays and the shape of the latter.
+SLOPES: dict[str, Callable[[Array, tuple[int, ...]], Any]] = {
+    "NumPy scalar": lambda slope, shape: slope[()],
+    "0-d array": lambda slope, shape: slope,
+    "array of one": lambda slope, shape: slope.reshape(1),
+    "float64 scalar": lambda slope, shape: np.float64(slope),
+    "slope per column": lambda slope, shape: np.linspace(0, 1, shape[1], dtype=slope.dtype),
+    "slope per channel": lambda slope, shape: np.linspace(
+        0, 1, shape[1], dtype=slope.dtype
+    ).reshape(-1, 1, 1),
+    "slope per row": lambda slope, shape: np.linspace(0, 1, shape[0], dtype=slope.dtype)[:, None],
+}
+
 
 @dataclass(frozen=True)
 class Case:
@@ -31,12 +48,18 @@ class Case:
     size : int
         The number of elements.
     layout : str
-        Layout of the operands: "contiguous", "stride 2" or "transposed". `out` is contiguous.
-        Or "in place", where `out` is the first operand, or "denormal", of the inputs.
+        Layout of the operands: "contiguous", "stride 2", "transposed", "matrix" (of 64 columns),
+        "NCHW" (images), "NHWC" (a view of these, with the channels last), or a key of `VIEWS`.
+        `out` is contiguous. Or "in place", where `out` is the first operand; "denormal", where the
+        inputs are; "number" or "NumPy scalar", where the operand is no array.
     out : bool
         Whether the result is stored in an existing array.
     all_threads : bool
         One thread if false.
+    busy : bool
+        Whether another process keeps each other processor busy.
+    slope : str
+        The parameter, if it is not a Python number: a key of `SLOPES`.
     """
 
     operation: Operation
@@ -45,11 +68,15 @@ class Case:
     layout: str = "contiguous"
     out: bool = True
     all_threads: bool = False
+    busy: bool = False
+    slope: str = ""
 
     def __str__(self) -> str:
         """Tell what distinguishes it from the other cases of its target."""
         layout = "" if self.layout == "contiguous" else f", {self.layout}"
-        return f"{self.operation.name} {self.dtype}{layout}"
+        slope = f", {self.slope}" if self.slope else ""
+        busy = ", busy" if self.busy else ""
+        return f"{self.operation.name} {self.dtype}{layout}{slope}{busy}"
 
 
 def cases(
@@ -82,10 +109,16 @@ def make_operands(case: Case) -> dict[str, Any]:
     dtype = dtype_of(case.dtype)
     assert dtype is not None
     values = _values(case.operation, dtype, case.layout == "denormal")
-    return {
-        name: _lay_out(np.resize(v, case.size), case.layout) if isinstance(v, np.ndarray) else v
+    operands = {
+        name: _lay_out(v, case.size, case.layout) if isinstance(v, np.ndarray) else v
         for name, v in values.items()
     }
+    if case.slope:
+        name = case.operation.parameter
+        assert name is not None
+        shape = next(iter(operands.values())).shape
+        operands[name] = SLOPES[case.slope](np.array(operands[name], dtype), shape)
+    return operands
 
 
 def _make_values(operation: Operation, dtype: np.dtype[Any], denormal: bool) -> dict[str, Any]:
@@ -101,14 +134,29 @@ def _make_values(operation: Operation, dtype: np.dtype[Any], denormal: bool) -> 
 _values = functools.cache(_make_values)
 
 
-def _lay_out(values: Array, layout: str) -> Array:
+def _lay_out(values: Array, size: int, layout: str) -> Any:
+    if layout == "number":
+        return values[0].item()
+    if layout == "NumPy scalar":
+        return values[0]
+    values = np.resize(values, size)
     target = values
     if layout == "stride 2":
-        target = np.empty(2 * values.size, values.dtype)[::2]
+        target = np.empty(2 * size, values.dtype)[::2]
     elif layout == "transposed":
-        side = math.isqrt(values.size)
+        side = math.isqrt(size)
         values = values[: side * side].reshape(side, side)
         target = np.empty_like(values).T
+    elif layout in VIEWS:
+        columns, total = VIEWS[layout]
+        values = values[: size // columns * columns].reshape(-1, columns)
+        target = np.empty((len(values), total), values.dtype)[:, :columns]
+    elif layout in ("NCHW", "NHWC"):
+        count = max(1, size // math.prod(IMAGE))
+        values = np.resize(values, (count, *IMAGE))
+        return values.transpose(0, 2, 3, 1) if layout == "NHWC" else values
+    elif layout == "matrix":
+        return values[: size // 64 * 64].reshape(-1, 64)
     if target is not values:
         target[...] = values
     return target
@@ -116,5 +164,7 @@ def _lay_out(values: Array, layout: str) -> Array:
 
 def make_out(case: Case, operands: dict[str, Any]) -> Array | None:
     """Make the array for the result of a case, or None for a new result per call."""
+    if not case.out:
+        return None
     first = next(iter(operands.values()))
-    return np.empty(first.shape, first.dtype) if case.out else None
+    return np.empty(first.shape, first.dtype)

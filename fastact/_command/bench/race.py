@@ -5,6 +5,8 @@ else the target compares with.
 """
 
 import contextlib
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -48,6 +50,17 @@ def thread_limit(peers: Iterable[Peer], n: int) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for peer in (Fastact(), *peers):
             stack.enter_context(peer.threads(n))
+        yield
+
+
+@contextlib.contextmanager
+def busy_processes(n: int) -> Iterator[None]:
+    """Let `n` other processes compute meanwhile."""
+    with contextlib.ExitStack() as stack:
+        for _ in range(n):
+            process = subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"])
+            stack.enter_context(process)
+            stack.callback(process.kill)
         yield
 
 
@@ -96,6 +109,7 @@ def measure(peers: list[Peer]) -> dict[str, Any]:
                 "ulp": {name: error["all"] for name, error in by.items()},
             }
             for (operation, dtype), by in greatest.items()
+            if by
         ],
     }
 
@@ -109,14 +123,14 @@ def _measure_case(
     if case.layout == "in place":
         out = next(iter(values.values()))
         _settle(case.operation, values)
-    with thread_limit(peers, n):
+    with thread_limit(peers, n), busy_processes(n - 1 if case.busy else 0):
         works = prepare(_competitors(peers, target), case.operation, values, out)
         rival = target.rival(case, values, out) if target.rival else None
         if rival:
             works[rival.name] = rival.work
         seconds = race(
             [work.timer() for work in works.values()],
-            seconds=LARGE_SECONDS if case.size >= LARGE else None,
+            seconds=LARGE_SECONDS if case.size >= LARGE or n > 1 else None,
             pause=PAUSE if n > 1 else 0,
         )
     times = dict(zip(works, seconds, strict=True))
@@ -161,11 +175,14 @@ def fastest(times: dict[str, float], excluded: list[str]) -> str | None:
 def _errors(peers: list[Peer], operation: Operation, dtype_name: str) -> dict[str, Errors] | None:
     """Find the greatest errors of everyone, over all inputs and above `ULP_FROM`.
 
-    None if fastact lacks the operation for this type, or the type does not exist here.
+    None if fastact lacks the operation for this type, or the type does not exist here. Of
+    integers, none are measured.
     """
     dtype = dtype_of(dtype_name)
     if dtype is None:
         return None
+    if dtype.kind in "iu":
+        return {}
     x = inputs.sample(dtype, ERROR_INPUTS)
     values = inputs.operands(operation, x)
     out = np.empty_like(x)

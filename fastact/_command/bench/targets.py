@@ -6,6 +6,7 @@ that these two were built for.
 """
 
 import functools
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -14,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastact._command.bench.cases import CACHED, Case, cases, make_operands
+from fastact._command.bench.cases import CACHED, IMAGE, Case, cases, make_operands
 from fastact._command.peers.base import Work
 from fastact._command.peers.fastact import Fastact
 from fastact._core.operations import BY_NAME, OPERATIONS, Operation, sigmoid
-from fastact._core.threads import get_num_threads
+from fastact._core.threads import get_num_threads, set_num_threads
 
 Array = NDArray[Any]
 
@@ -91,6 +92,12 @@ def _make_pool(n: int) -> ThreadPoolExecutor:
 _pool = functools.cache(_make_pool)
 
 
+def _own_on_one_thread(case: Case, values: dict[str, Any], out: Array | None) -> Rival:
+    own = _own(case.operation, values, out)
+    names = own.names | {"limit": set_num_threads, "one": 1, "all": get_num_threads()}
+    return Rival("one thread", Work(f"limit(one), {own.statement}, limit(all)", names))
+
+
 def _own_sigmoid(case: Case, values: dict[str, Any], out: Array | None) -> Rival:
     return Rival("own sigmoid", _own(BY_NAME["sigmoid"], {"x": values["x"]}, out))
 
@@ -126,6 +133,13 @@ SIMPLE = tuple(o for o in OPERATIONS if not o.costly and not o.output_of)
 OTHERS = tuple(o for o in COSTLY if o not in sigmoid.OPERATIONS)
 
 _SIGMOID, _RELU = [BY_NAME["sigmoid"]], [BY_NAME["relu"]]
+_LEAKY_RELU, _LEAKY_RELU_BACKWARD = [BY_NAME["leaky_relu"]], [BY_NAME["leaky_relu_backward"]]
+_MATRIX, _NARROW_MATRIX, _IMAGES = 4096 * 64, 65536 * 8, 16 * math.prod(IMAGE)
+_SHARED = tuple(
+    case
+    for layout in ("contiguous", "256 of 320 columns")
+    for case in cases(_SIGMOID, sizes=[1 << 22], layout=layout, all_threads=True)
+)
 # One exponential per element takes longer than memory does for a float32 read and written.
 _BOUND_BY_MEMORY = tuple(
     case
@@ -196,6 +210,67 @@ _ALL_TARGETS = (
         alone=True,
     ),
     Target("16-bit types, 65,536", 0.80, cases(FORWARD, NARROW)),
+    Target(
+        "slope that is a NumPy scalar or an array of one, 16, out=",
+        0.40,
+        tuple(
+            case
+            for slope in ("NumPy scalar", "0-d array", "array of one")
+            for case in cases(_LEAKY_RELU, sizes=[SMALL], slope=slope)
+        ),
+    ),
+    Target(
+        "slope that is a float64 scalar, 16, new result",
+        1.0,
+        cases(_LEAKY_RELU, sizes=[SMALL], slope="float64 scalar", out=False),
+    ),
+    Target(
+        "gradient with a slope that is a NumPy scalar, 1,024",
+        0.60,
+        cases(_LEAKY_RELU_BACKWARD, sizes=[MEDIUM], slope="NumPy scalar", out=False),
+    ),
+    Target(
+        "slope per column, channel and row, new result",
+        0.70,
+        cases(_LEAKY_RELU, sizes=[_MATRIX], layout="matrix", slope="slope per column", out=False)
+        + cases(_LEAKY_RELU, sizes=[_MATRIX], layout="matrix", slope="slope per row", out=False)
+        + cases(_LEAKY_RELU, sizes=[_IMAGES], layout="NCHW", slope="slope per channel", out=False),
+    ),
+    Target(
+        "view of columns, new result",
+        0.70,
+        cases(_RELU + _SIGMOID, sizes=[_MATRIX], layout="64 of 80 columns", out=False)
+        + cases(_RELU, sizes=[_NARROW_MATRIX], layout="8 of 12 columns", out=False),
+    ),
+    Target(
+        "images with the channels last, out=",
+        0.70,
+        cases(_RELU, sizes=[_IMAGES], layout="NHWC"),
+    ),
+    Target(
+        "images with the channels last, new result",
+        0.80,
+        cases(_RELU, sizes=[_IMAGES], layout="NHWC", out=False),
+    ),
+    Target(
+        "sigmoid of a number",
+        0.50,
+        cases(_SIGMOID, ["float64"], [1], layout="number", out=False)
+        + cases(_SIGMOID, ["float64"], [1], layout="NumPy scalar", out=False),
+        peers=("SciPy",),
+    ),
+    Target(
+        "sigmoid of integers, 16, new result", 0.60, cases(_SIGMOID, ["int64"], [SMALL], out=False)
+    ),
+    Target("relu float64, 65,536, stride 2", 0.80, cases(_RELU, ["float64"], layout="stride 2")),
+    Target("4 Mi on all threads, over one", 0.60, _SHARED, _own_on_one_thread, alone=True),
+    Target(
+        "4 Mi on all threads, over one, other processors busy",
+        1.20,
+        tuple(replace(case, busy=True) for case in _SHARED),
+        _own_on_one_thread,
+        alone=True,
+    ),
 )
 # A kind of work that no operation does is no target.
 TARGETS = tuple(target for target in _ALL_TARGETS if target.cases)

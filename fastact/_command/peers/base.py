@@ -82,7 +82,7 @@ class Peer:
         ----------
         operation : Operation
         operands : dict of str to ndarray or float
-            As `fastact._command.inputs.operands` makes them.
+            As `fastact._command.inputs.operands` makes them. A parameter may be an array.
         out : ndarray or None
             Where to store the result, if the peer can do so. None asks for a new array per call.
 
@@ -95,11 +95,11 @@ class Peer:
         arrays = dict(operands)
         parameters = {}
         if operation.parameter in arrays:
-            value = arrays.pop(operation.parameter)
-            if np.ndim(value):
+            value = self._parameter(arrays.pop(operation.parameter))
+            if value is None:
                 return None
-            parameters[operation.parameter] = float(value)
-        dtype = next(iter(arrays.values())).dtype
+            parameters[operation.parameter] = value
+        dtype = result_type(operation, operands)
         try:
             with np.errstate(all="ignore"):
                 work = self._work(operation, arrays, parameters, out)
@@ -108,11 +108,15 @@ class Peer:
             return None
         return work if fits else None
 
+    def _parameter(self, value: Any) -> Any:
+        """Convert a parameter to what the package takes: a float. None if it takes none like it."""
+        return float(np.ravel(value)[0]) if np.size(value) == 1 else None
+
     def _work(
         self,
         operation: Operation,
         arrays: dict[str, Array],
-        parameters: dict[str, float],
+        parameters: dict[str, Any],
         out: Array | None,
     ) -> Work | None:
         raise NotImplementedError
@@ -121,3 +125,12 @@ class Peer:
     def threads(self, n: int) -> Iterator[None]:
         """Let the peer use `n` threads for what is prepared and performed in this context."""
         yield
+
+
+def result_type(operation: Operation, operands: dict[str, Any]) -> np.dtype[Any]:
+    """Find the type that NumPy would give the result."""
+    typed = [value for value in operands.values() if type(value) is not float]
+    wanted = np.result_type(*typed) if typed else np.dtype(np.float64)
+    if wanted.kind in "biu" and not operation.integers:
+        wanted = np.exp.resolve_dtypes((wanted, None))[1]
+    return wanted

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 from fastact._command.peers.base import Array, Peer, Work
 from fastact._core.operations import Operation
@@ -14,14 +15,21 @@ class Fastact(Peer):
 
     name, modules = "fastact", ("fastact",)
 
+    def _parameter(self, value: Any) -> Any:
+        return value
+
     def _work(
         self,
         operation: Operation,
         arrays: dict[str, Array],
-        parameters: dict[str, float],
+        parameters: dict[str, Any],
         out: Array | None,
     ) -> Work:
-        given = {name: v for name, v in parameters.items() if v != operation.default}
+        given = {
+            name: value
+            for name, value in parameters.items()
+            if type(value) is not float or value != operation.default
+        }
         values = {**arrays, **given}
         call = ", ".join(values)
         names = {"call": ufuncs[operation.name], "out": out, **values}

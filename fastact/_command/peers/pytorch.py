@@ -14,25 +14,39 @@ from fastact._core.operations import Operation
 class PyTorch(Peer):
     """Expects two statements: one that makes a new result, and one that writes into `out`.
 
-    They call a function of `torch` on tensors named like the operands, and a parameter is a
-    float. A function that lies deeper than `torch.relu` does is looked up beforehand.
+    If the operation has a parameter, a third one may make a new result with a value per channel.
+    They call a function of `torch` on tensors named like the operands, and a parameter is a float,
+    or a tensor with a value per channel. A function that lies deeper than `torch.relu` does is
+    looked up beforehand.
     """
 
     name, modules = "PyTorch", ("torch",)
     # Raised by its kernels, by `from_numpy` for a dtype, and for negative strides.
     _unsupported = (RuntimeError, TypeError, ValueError)
 
+    def _parameter(self, value: Any) -> Any:
+        return value if np.size(value) > 1 else super()._parameter(value)
+
     def _work(
         self,
         operation: Operation,
         arrays: dict[str, Array],
-        parameters: dict[str, float],
+        parameters: dict[str, Any],
         out: Array | None,
     ) -> Work | None:
         if self.name not in operation.peers:
             return None
         names: dict[str, Any] = {"torch": self._package, **parameters}
-        statement = operation.peers[self.name][out is not None]
+        statements = operation.peers[self.name]
+        statement = statements[out is not None]
+        for name, value in parameters.items():
+            if not isinstance(value, np.ndarray):
+                continue
+            shape = next(iter(arrays.values())).shape
+            if out is not None or len(statements) < 3 or value.size != [*shape, 0][1]:
+                return None
+            statement = statements[2]
+            names[name] = self._tensor(value.reshape(-1))
         function, bracket, rest = statement.partition("(")
         _, *attributes = function.split(".")
         if len(attributes) > 1:

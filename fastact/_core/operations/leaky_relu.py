@@ -68,6 +68,7 @@ OPERATIONS = (
             "PyTorch": (
                 "torch._C._nn.leaky_relu(x, negative_slope)",
                 "torch._C._nn.leaky_relu(x, negative_slope, out=out)",
+                "torch.prelu(x, negative_slope)",
             ),
             "numba": _numba_leaky_relu,
             "numexpr": "where(x > 0, x, negative_slope * x)",
