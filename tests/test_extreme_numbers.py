@@ -90,6 +90,7 @@ def test_settings_beyond_all_floats(bad):
     "limit", [2**63, 2**70, HUGE, LONGEST], ids=["63", "70", "HUGE", "LONGEST"]
 )
 def test_a_limit_beyond_all_sizes(limit):
+    fastact.release_buffers()  # of other tests
     before = fastact.set_buffer_limit(limit)
     try:
         x = np.ones(1 << 20, np.float32)

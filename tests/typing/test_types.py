@@ -89,5 +89,6 @@ def test_refused_calls_fail():
 
 def test_stubs_agree_with_the_package(tmp_path):
     pytest.importorskip("mypy")
+    pytest.importorskip("numba")  # it imports all modules
     done = run("mypy.stubtest", "fastact", folder=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
