@@ -114,6 +114,8 @@ FITS = {
     "exponential float64": _exponential(9, np.float64),
     # For float16 and bfloat16, computed in float32.
     "exponential narrow": _exponential(3, np.float32),
+    # For gradients in float16 and bfloat16, computed in float64.
+    "exponential of gradients": _exponential(5, np.float64),
     "tanh float32": _tanh("0.55", 4, np.float32),
     "tanh float64": _tanh("0.55", 10, np.float64),
     "silu float32": _silu("0.125", 4, np.float32),

@@ -18,6 +18,7 @@ WRITTEN = {
     "exponential float32": ("exponential", "bend_of", 0, 28),
     "exponential float64": ("exponential", "bend_of", 1, 57),
     "exponential narrow": ("sigmoid", "sigmoid_narrow", None, 23),
+    "exponential of gradients": ("sigmoid", "sigmoid_backward_narrow", None, 34),
     "tanh float32": ("tanh", "tanh_near_zero", 0, 29),
     "tanh float64": ("tanh", "tanh_near_zero", 1, 60),
     "silu float32": ("silu", "silu_slope_near_zero", 0, 29),

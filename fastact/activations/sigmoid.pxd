@@ -5,7 +5,7 @@ cimport cython
 from fastact.activations.arithmetic cimport (
     absolute, fma, fma_of_any, pass_nan, real, to_odd_float, with_sign,
 )
-from fastact.activations.exponential cimport power_of_two, quotient, reduce_argument
+from fastact.activations.exponential cimport power_of_two, quotient, reduce_argument, remainder
 
 
 @cython.cdivision(True)
@@ -171,6 +171,30 @@ cdef inline float sigmoid_narrow(float x) noexcept nogil:
     return fma(x, <float> 0.24993896484375, <float> 0.5) if absolute(x) < <float> 0.0625 else y
 
 
+@cython.cdivision(True)
 cdef inline float sigmoid_backward_narrow(float grad, float x) noexcept nogil:
-    """sigmoid_backward for a narrower type; the caller rounds the result to that type."""
-    return <float> to_odd_float(sigmoid_backward(<double> grad, <double> x))
+    """sigmoid_backward for a narrower type; the caller rounds the result to that type.
+
+    This is grad * e / (1 + e)**2 with e = exp(-|x|), in double. The error is less than 2**-33,
+    and the result is rounded to odd, so that only one rounding follows. All 2**32 pairs of numbers of
+    both types give the bits of the formula in double that is accurate to 1.35 ULP.
+
+    Above |x| = 1489, the latter multiplies the gradient by zero.
+    """
+    cdef double round_at = 6755399441055744.0 + 1023           # 1.5 * 2**52 + bias
+    cdef double size, clipped, rounded, r, r2, p01, p23, p45, e, y
+    cdef float product
+    size = absolute(x)
+    clipped = <double> 215 if size > 215 else size
+    rounded = quotient(clipped, round_at)
+    r = remainder(clipped, rounded - round_at)
+    r2 = r * r
+    p01 = fma(r, -0.16666665868934447, 0.5000000067682077)
+    p23 = fma(r, -0.00833349707509034, 0.041666294947361425)
+    p45 = fma(r, -0.0001979034137837633, 0.0013944659622064002)
+    p01 = fma(r2, fma(r2, p45, p23), p01)
+    e = fma(r2, p01, <double> 1 - r) * power_of_two(rounded)
+    y = 1 / (1 + e)
+    grad = grad * (<float> 1 if absolute(x) < 1490 else <float> 0)
+    product = to_odd_float(<double> grad * (e * (y * y)))
+    return with_sign(product, grad)
