@@ -23,7 +23,7 @@ from fastact._core.engine cimport run, run_one, store_number
 from fastact._core.kernel cimport MAX_INPUTS, Kernel
 from fastact._core.layouts cimport run_arrays
 from fastact._core.locks cimport load, store
-from fastact._core.memory cimport new_array
+from fastact._core.memory cimport LARGE, new_array
 from fastact._core.scalars cimport new_scalar, scalar_type
 from fastact._core.threads cimport RELEASE
 
@@ -59,6 +59,7 @@ cdef extern from "numpy/ndarrayobject.h":
     int PyArray_FLAGS(PyArrayObject *a)
     bint PyArray_ISNOTSWAPPED(PyArrayObject *a)
     cnp.npy_intp PyArray_SIZE(PyArrayObject *a)
+    object PyArray_EMPTY(int ndim, cnp.npy_intp *dims, int type_number, int fortran)
     object PyArray_FromArray(PyArrayObject *a, PyObject *dtype, int requirements)
     PyObject *PyArray_DescrFromType(int type_number)
 
@@ -176,20 +177,25 @@ cdef object fast_call(object self, PyObject *const *args, size_t nargsf, PyObjec
     cdef double number                               # room for one element of any type
     cdef bint even = True                            # whether all have the same shape
     cdef int flags
-    for i in range(op.nin):
-        if i == arrays and single_value(op, kernel, last, first, &number):
-            operands[i] = NULL
-            data[i] = <char *> &number
-            steps[i] = 0
+    operands[0] = first
+    data[0] = PyArray_BYTES(first)
+    steps[0] = kernel.item
+    for i in range(1, op.nin):
+        if i == arrays and (last == NULL or PyFloat_CheckExact(last) or is_small_int(last)):
+            store_number(kernel, op.default if last == NULL else PyFloat_AsDouble(<object> last), &number)
+        elif i < arrays or not single_value(kernel, last, first, &number):
+            operands[i] = <PyArrayObject *> (last if i == arrays else args[i])
+            flags = plain_flags(<PyObject *> operands[i])
+            if not flags or PyArray_TYPE(operands[i]) != PyArray_TYPE(first):
+                return general_call(self, args, nargsf, kwnames)
+            order &= flags
+            even = even and same_shape(first, operands[i])
+            data[i] = PyArray_BYTES(operands[i])
+            steps[i] = kernel.item
             continue
-        operands[i] = <PyArrayObject *> (last if i == arrays else args[i])
-        flags = plain_flags(<PyObject *> operands[i])
-        if not flags or PyArray_TYPE(operands[i]) != PyArray_TYPE(first):
-            return general_call(self, args, nargsf, kwnames)
-        order &= flags
-        even = even and same_shape(first, operands[i])
-        data[i] = PyArray_BYTES(operands[i])
-        steps[i] = kernel.item
+        operands[i] = NULL
+        data[i] = <char *> &number
+        steps[i] = 0
 
     cdef object result
     if out != NULL:
@@ -224,26 +230,21 @@ cdef object fast_call(object self, PyObject *const *args, size_t nargsf, PyObjec
 
 cdef inline object new_result(PyArrayObject *like, Py_ssize_t size, bint fortran):
     """A contiguous array of `size` bytes, with the shape, type and order of `like`."""
+    if size < LARGE:
+        return PyArray_EMPTY(PyArray_NDIM(like), PyArray_DIMS(like), PyArray_TYPE(like), fortran)
     return new_array(
         PyArray_NDIM(like), PyArray_DIMS(like), NULL, fortran, PyArray_TYPE(like), size)
 
 
 cdef bint single_value(
-    Operation *op, Kernel *kernel, PyObject *operand, PyArrayObject *first, void *value
-) except -1:
-    """Write the last operand to `value` if it is a single value, in the type of the arrays.
+    Kernel *kernel, PyObject *operand, PyArrayObject *first, void *value
+) noexcept:
+    """Write an operand to `value` if it is a single value of the type of the arrays.
 
-    This is the default, a Python number, a scalar of the type of the arrays, or an array of
-    this type that has one element and no dimensions that `first` does not have.
+    This is a scalar, or an array that has one element and no dimensions that `first` does not have.
     """
     cdef void *found = NULL
     cdef int type_number
-    if operand == NULL:
-        store_number(kernel, op.default, value)
-        return True
-    if PyFloat_CheckExact(operand) or is_small_int(operand):
-        store_number(kernel, PyFloat_AsDouble(<object> operand), value)
-        return True
     if plain_flags(operand):
         found = PyArray_BYTES(<PyArrayObject *> operand)
         type_number = PyArray_TYPE(<PyArrayObject *> operand)

@@ -113,10 +113,13 @@ cdef void run_aligned(
     cdef char *rest[MAX_INPUTS + 1]
     cdef Py_ssize_t lead = (-<Py_ssize_t> args[kernel.nin]) & 63
     cdef int i
+    if n < UNALIGNED:
+        call(loop, kernel.nin, args, n)
+        return
     for i in range(kernel.nin):
         if args[i] == args[kernel.nin]:
             streamed = False                # in place: reading the input caches the lines anyway
-    if n < UNALIGNED or lead % kernel.item != 0 or (lead == 0 and not streamed):
+    if lead % kernel.item != 0 or (lead == 0 and not streamed):
         call(loop, kernel.nin, args, n)
         return
     lead = lead // kernel.item
