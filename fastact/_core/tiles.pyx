@@ -12,6 +12,8 @@ along another dimension, as in a matrix in column-major order. The rows are take
 then. If such an operand were processed by rows, each element would require another cache line.
 """
 
+from libc.string cimport memset
+
 from fastact._core.blocks cimport BLOCK, STACK, aligned, copy_rows, gather, move
 from fastact._core.engine cimport UNALIGNED, run, run_aligned, run_alone
 from fastact._core.flags cimport flags_t, restore_flags, save_flags
@@ -96,6 +98,7 @@ cdef void run_rows(const Work *work, char **args, Py_ssize_t rows, Py_ssize_t co
     cdef Py_ssize_t steps[MAX_INPUTS + 1]
     cdef Py_ssize_t row_steps[MAX_INPUTS + 1]
     cdef int i, nin = work.kernel.nin
+    memset(row_steps, 0, sizeof(row_steps))          # gcc 12 does not see that nin is 1 at least
     for i in range(nin + 1):
         steps[i], row_steps[i] = work.layout.steps[i][0], work.layout.steps[i][work.down]
     if columns < UNALIGNED:
