@@ -127,7 +127,7 @@ class Build(build_ext):
         if self.compiles(program, openmp):
             linked = [] if msvc else openmp
         else:
-            print("fastact: this compiler has no OpenMP; building without threads", file=sys.stderr)
+            print("fastact: this compiler has no OpenMP; building without it", file=sys.stderr)
             openmp = linked = []
         kernel_flags, protection, linked_protection = (
             [flag for flag in flags if not msvc and self.compiles(empty, [flag])]

@@ -37,7 +37,7 @@ def build(tmp_path):
     (tmp_path / "fastact" / "_core" / "kernels").mkdir(parents=True)
     (tmp_path / "fastact" / "cy").mkdir()
     read = ["__init__.py", "_core/targets.py", "_core/generate.py", "cy/_generate.py"]
-    for name in ["setup.py", *(f"fastact/{name}" for name in [*read, "cy/functions.txt"])]:
+    for name in ["setup.py", "README.md", *(f"fastact/{name}" for name in [*read, "cy/functions.txt"])]:
         shutil.copy(ROOT / name, tmp_path / name)
     operations = "fastact/_core/operations"
     shutil.copytree(ROOT / operations, tmp_path / operations)
@@ -104,7 +104,7 @@ Cython.Build.cythonize = lambda modules, **settings: every(
 sys.argv = ["setup.py", "-q", "build_ext", "--inplace"]
 runpy.run_path("setup.py", run_name="__main__")
 """
-SERIAL = """
+WITHOUT_OPENMP = """
 import numpy as np
 import fastact
 from fastact._command import cli
@@ -120,12 +120,13 @@ cli.main(["info"])
 
 @pytest.mark.slow
 def test_a_compiler_without_openmp(tmp_path):
-    """It has no omp.h that works: the package is built without threads, and computes the same."""
+    """It has no omp.h that works: the package is built without it, and computes the same."""
     pytest.importorskip("Cython")
     package = Path(fastact.__file__).parent
     unwanted = shutil.ignore_patterns("__pycache__", "*.c", "*.so")
     shutil.copytree(ROOT / "fastact", tmp_path / "fastact", ignore=unwanted)
-    shutil.copy(ROOT / "setup.py", tmp_path)
+    for name in "setup.py", "README.md":
+        shutil.copy(ROOT / name, tmp_path)
     (tmp_path / "omp.h").write_text("#error no OpenMP here\n")
     built = subprocess.run(
         [sys.executable, "-c", THREADS_ONLY],
@@ -135,21 +136,22 @@ def test_a_compiler_without_openmp(tmp_path):
         text=True,
     )
     assert built.returncode == 0, built.stderr
-    assert "fastact: this compiler has no OpenMP; building without threads" in built.stderr
+    assert "fastact: this compiler has no OpenMP; building without it" in built.stderr
     for module in (package / "_core").rglob("*.so"):
         if not module.name.startswith("threads."):
             shutil.copy(module, tmp_path / module.relative_to(package.parent))
     x = np.linspace(-9, 9, 1 << 20, dtype=np.float32)
     np.save(tmp_path / "sigmoid.npy", fastact.sigmoid(x))
     run = subprocess.run(
-        [sys.executable, "-W", "error", "-c", SERIAL],
+        [sys.executable, "-W", "error", "-c", WITHOUT_OPENMP],
         cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        env=os.environ
+        | {"PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "3,2", "FASTACT_NUM_THREADS": ""},
         capture_output=True,
         text=True,
     )
     assert run.returncode == 0, run.stderr
     said = run.stdout.splitlines()
-    assert said[0] == "1 True"
+    assert said[0] == "3 True"
     assert "openmp         no" in said
-    assert "threads        1" in said
+    assert "threads        3" in said

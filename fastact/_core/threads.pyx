@@ -5,6 +5,7 @@ As every kernel is elementwise, the shares of the threads do not change the resu
 
 import operator
 import os
+import sys
 from contextlib import contextmanager
 
 cimport cython
@@ -44,6 +45,7 @@ cdef enum:
     NO_LIMIT = 65536
 
 cdef int _limit = 1
+cdef int _processors = 1          # how many threads there may be in a build without OpenMP
 
 cdef int threads_allowed() noexcept nogil:
     """How many threads a large call may use now.
@@ -52,8 +54,10 @@ cdef int threads_allowed() noexcept nogil:
     and threadpoolctl show in the first, OMP_THREAD_LIMIT in the second. A forked child computes
     serially.
     """
-    if not OPENMP or forked:
+    if forked:
         return 1
+    if not OPENMP:
+        return min(load(&_limit), _processors)
     return max(1, min(load(&_limit), omp_get_max_threads(), omp_get_thread_limit()))
 
 
@@ -65,8 +69,8 @@ def get_num_threads():
     int
         The least of the limit set here, of what the control group of the process may
         use, and of OpenMP's own numbers, in which ``OMP_NUM_THREADS``, ``OMP_THREAD_LIMIT``,
-        the affinity of the process and threadpoolctl show. 1 in a build without OpenMP, and
-        in a forked child.
+        the affinity of the process and threadpoolctl show. In a build without OpenMP, the
+        last are ``OMP_NUM_THREADS`` at the import, or the affinity then. 1 in a forked child.
     """
     return threads_allowed()
 
@@ -141,6 +145,18 @@ def _default_limit():
         return NO_LIMIT
 
 
+def _count_processors():
+    """What OpenMP would say: the first number of OMP_NUM_THREADS, or the processors to be used."""
+    if sys.platform == "win32":                      # where threads are OpenMP's
+        return 1
+    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    if asked.isdecimal() and int(asked) > 0:
+        return min(int(asked), NO_LIMIT)
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 @cython.cdivision(True)
 cdef void split(
     share_t work, void *context, Py_ssize_t n, Py_ssize_t unit, Py_ssize_t elements
@@ -166,3 +182,4 @@ openmp = bool(OPENMP)
 if watch_fork():
     raise ImportError("pthread_atfork failed: out of memory")
 _limit = _default_limit()
+_processors = _count_processors()
