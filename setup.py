@@ -15,6 +15,9 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
+# The public address of the repository, such as https://github.com/NAME/fastact. A release sets it.
+REPOSITORY = os.environ.get("FASTACT_REPOSITORY", "").rstrip("/")
+
 ROOT = Path(__file__).parent
 CORE = ROOT / "fastact" / "_core"
 API = ROOT / "fastact" / "cy"
@@ -114,8 +117,35 @@ def extension(name, depends=(), include=()):
     )
 
 
+def description():
+    """The README, with links that work on an index page: there, relative ones are dead."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    if not REPOSITORY:
+        return text
+    pages, files = f"{REPOSITORY}/blob/v{VERSION}/", f"{REPOSITORY}/raw/v{VERSION}/"
+    relative = r"\]\((?!\w+:|#)"
+    text = re.sub(rf"(!\[[^]]*){relative}", rf"\1]({files}", text)
+    return re.sub(relative, f"]({pages}", text)
+
+
+def addresses():
+    """The links of the index page."""
+    if not REPOSITORY:
+        return {}
+    return {
+        "Source": REPOSITORY,
+        "Issues": f"{REPOSITORY}/issues",
+        "Changelog": f"{REPOSITORY}/blob/main/CHANGELOG.md",
+        "Documentation": f"{REPOSITORY}/tree/main/docs",
+    }
+
+
 class Build(build_ext):
     """Chooses flags by compiler, and says what is missing before it starts."""
+
+    def finalize_options(self):
+        super().finalize_options()
+        self.parallel = self.parallel or os.cpu_count()
 
     def build_extensions(self):
         empty = "int main(void) { return 0; }"
@@ -245,4 +275,7 @@ setup(
         },
     ),
     cmdclass={"build_ext": Build},
+    long_description=description(),
+    long_description_content_type="text/markdown",
+    project_urls=addresses(),
 )

@@ -4,6 +4,7 @@ The modules of a wheel are checked for what protects a process that loads them.
 """
 
 import io
+import re
 import sys
 import sysconfig
 import tarfile
@@ -38,6 +39,8 @@ WHEEL_MUST = [
 WHEEL_MAY = ["fastact/*.py", "fastact/*.pyi", "fastact/py.typed"]
 WHEEL_MAY += ["fastact/cy/__init__.pxd", "fastact/cy/include/fastact.h"]
 WHEEL_MAY += ["fastact/*.so", "fastact-*.dist-info/*"]
+# What auditwheel adds: OpenMP's library.
+WHEEL_MAY += ["fastact.libs/libgomp-*.so*"]
 WHEEL_BYTES = 5 << 20
 # Written by setup.py in every build: an sdist has what they are made of.
 GENERATED = ["fastact/__init__.pyi", "fastact/_core/kernels/loops.pxi"]
@@ -72,6 +75,7 @@ def module_problems(name: str, content: bytes) -> list[str]:
     known = sysconfig.get_config_var("LDSHARED").replace("-Wl,-rpath,", " ").split()
     paths = [tags["DT_RPATH"].rpath] if "DT_RPATH" in tags else []
     paths += [tags["DT_RUNPATH"].runpath] if "DT_RUNPATH" in tags else []
+    known.append("$ORIGIN/../../fastact.libs")  # as auditwheel sets it
     if ours := {part for path in paths for part in path.split(":")} - {*known}:
         found.append(f"searches for libraries in {sorted(ours)}")
     symbols = {
@@ -90,13 +94,30 @@ def wheel_problems(path: Path) -> list[str]:
     with zipfile.ZipFile(path) as wheel:
         names = [name for name in wheel.namelist() if not name.endswith("/")]
         size = sum(entry.file_size for entry in wheel.infolist())
-        modules = {name: wheel.read(name) for name in names if name.endswith(".so")}
+        modules = {name: wheel.read(name) for name in names if fnmatch(name, "fastact/*.so")}
     found = [f"lacks {m}" for m in WHEEL_MUST if not any(fnmatch(n, m) for n in names)]
     found += [f"holds {n}" for n in names if not any(fnmatch(n, m) for m in WHEEL_MAY)]
     found += [problem for name in modules for problem in module_problems(name, modules[name])]
     if size > WHEEL_BYTES:
         found.append(f"is {size} bytes when installed; at most {WHEEL_BYTES}")
     return found
+
+
+def release_problems(path: Path) -> list[str]:
+    """What an index page would lack: the address of the repository, and links that work."""
+    if path.suffix == ".whl":
+        with zipfile.ZipFile(path) as wheel:
+            (name,) = (n for n in wheel.namelist() if fnmatch(n, "*.dist-info/METADATA"))
+            metadata = wheel.read(name).decode()
+    else:
+        with tarfile.open(path) as sdist:
+            name = min((n for n in sdist.getnames() if n.endswith("/PKG-INFO")), key=len)
+            metadata = sdist.extractfile(name).read().decode()
+    found = re.findall(r"\]\((?!\w+:|#)([^)]+)", metadata)
+    problems = [f"links to {link}, which is dead on an index page" for link in found]
+    if "\nProject-URL: Source, https://" not in metadata:
+        problems.append("has no address of the repository: set FASTACT_REPOSITORY")
+    return problems
 
 
 def sdist_problems(path: Path) -> list[str]:
@@ -116,12 +137,14 @@ def sdist_problems(path: Path) -> list[str]:
 
 
 def main() -> int:
-    """Checks the files given as arguments."""
+    """Checks the files given as arguments; with --release, also what an index page needs."""
+    release = "--release" in sys.argv
     problems, kinds = [], set()
-    for path in map(Path, sys.argv[1:]):
+    for path in (Path(argument) for argument in sys.argv[1:] if argument != "--release"):
         check = wheel_problems if path.suffix == ".whl" else sdist_problems
         kinds.add(check)
         problems += [f"{path.name} {problem}" for problem in check(path)]
+        problems += [f"{path.name} {problem}" for problem in release_problems(path) if release]
     if len(kinds) < 2:
         problems.append("a wheel and an sdist are wanted")
     print("\n".join(problems) or "wheel and sdist hold what they should")

@@ -36,6 +36,9 @@ def pytest_addoption(parser):
         action="store_true",
         help="run the tests that take minutes or gigabytes too, and try many new examples",
     )
+    parser.addoption(
+        "--no-compiler", action="store_true", help="leave out the tests that need a C compiler"
+    )
 
 
 def pytest_configure(config):
@@ -48,6 +51,7 @@ def pytest_configure(config):
 def pytest_collection_modifyitems(config, items):
     left_out = {"slow"} if config.getoption("quick") else set()
     left_out |= set() if config.getoption("long") else {"large"}
+    left_out |= {"compiler"} if config.getoption("no_compiler") else set()
     if sysconfig.get_config_var("Py_GIL_DISABLED"):
         left_out.add("gil")
     out = [item for item in items if any(map(item.get_closest_marker, left_out))]

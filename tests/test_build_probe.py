@@ -13,10 +13,13 @@ import fastact
 
 ROOT = Path(__file__).parents[1]
 
-pytestmark = pytest.mark.skipif(
-    sys.platform == "win32" or not (ROOT / "setup.py").exists() or not shutil.which("cc"),
-    reason="wants the source tree and a compiler that takes flags as gcc does",
-)
+pytestmark = [
+    pytest.mark.compiler,
+    pytest.mark.skipif(
+        sys.platform == "win32" or not (ROOT / "setup.py").exists() or not shutil.which("cc"),
+        reason="wants the source tree and a compiler that takes flags as gcc does",
+    ),
+]
 
 # One module that is there at once, in place of those of the package.
 PROGRAM = """
@@ -37,7 +40,11 @@ def build(tmp_path):
     (tmp_path / "fastact" / "_core" / "kernels").mkdir(parents=True)
     (tmp_path / "fastact" / "cy").mkdir()
     read = ["__init__.py", "_core/targets.py", "_core/generate.py", "cy/_generate.py"]
-    for name in ["setup.py", "README.md", *(f"fastact/{name}" for name in [*read, "cy/functions.txt"])]:
+    for name in [
+        "setup.py",
+        "README.md",
+        *(f"fastact/{name}" for name in [*read, "cy/functions.txt"]),
+    ]:
         shutil.copy(ROOT / name, tmp_path / name)
     operations = "fastact/_core/operations"
     shutil.copytree(ROOT / operations, tmp_path / operations)

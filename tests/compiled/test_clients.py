@@ -10,6 +10,7 @@ from clients import build, python
 
 import fastact
 
+pytestmark = pytest.mark.compiler
 HEADER = Path(fastact.get_include()) / "fastact.h"
 CALLS = """\
 import sys
