@@ -22,12 +22,12 @@ RECORDED = {
     "sigmoid": "23633c347dfb aaee3cc046fe 69b3cb004f4f 2534d4c90626",
     "relu_backward": "15ab2c5d3d5c aee5d9aec4fb ecae76b6007d 89881c3a7277",
     "leaky_relu_backward": "55cc6f22dd20 0078a618e8f6 2c187b20fcd7 fe110d3e4674",
-    "sigmoid_backward": "0ad95c33c4dd f165841cd302 7080bbaf3320 fc2005a19cfe",
-    "sigmoid_backward_from_output": "b77cc7a0e2b8 f44a9e69c06c 584101c608f4 3998e4001903",
+    "sigmoid_backward": "59eb19480df7 f1ce1dc3d938 d8e863be47d4 a486dc666a9d",
+    "sigmoid_backward_from_output": "f667afea03a5 8b9065e32004 cf5549ceb6c9 f63270e09012",
     "tanh": "f97b6263b4c6 2e4b27f185f8 13c160045505 75f252de9ff2",
-    "tanh_backward": "46a46f0effaa b35f0cf7abc8 b967aa6ec99b 7c82c63ee445",
+    "tanh_backward": "42172be62c08 d84de49bc156 9eb4f4aa3ea4 0df10270f0d6",
     "silu": "5d977b2ec0db 5d80fe5850fd 86b8309e01a0 6a70fb76a40d",
-    "silu_backward": "31dba01ce9f4 af72eb6a06bc 34226002ac10 91e510382682",
+    "silu_backward": "0e1335fa98e3 077994145081 0a6ad219b4f3 51030f865f3f",
 }
 
 
@@ -53,8 +53,12 @@ def digest(ufunc, dtype):
     with np.errstate(all="ignore"):
         result = ufunc(*operands)
         # Of two NaNs, either may go on.
-        several = sum((~np.isfinite(o.astype(np.float64))).astype(int) for o in operands) > 1
+        wide = [operand.astype(np.float64) for operand in operands]
+        several = sum((~np.isfinite(o)).astype(int) for o in wide) > 1
         result[several & np.isnan(result.astype(np.float64))] = 0
+        # The sign of a NaN that inf * 0 makes is the processor's.
+        made = np.isnan(result.astype(np.float64)) & ~np.any([np.isnan(o) for o in wide], axis=0)
+        result[made] = 0
     return hashlib.sha256(result.tobytes()).hexdigest()[:12]
 
 

@@ -23,8 +23,17 @@ cdef extern from *:
     #else
     #define FASTACT_HARDWARE_FMA 0
     #endif
+
+    /* Whether such an instruction returns a NaN among its operands as it is. Those of Arm that negate
+       an operand negate a NaN, too. */
+    #if FASTACT_HARDWARE_FMA && !defined(__aarch64__) && !defined(_M_ARM64)
+    #define FASTACT_PASSES_NAN 1
+    #else
+    #define FASTACT_PASSES_NAN 0
+    #endif
     """
     const bint HARDWARE_FMA "FASTACT_HARDWARE_FMA"
+    const bint PASSES_NAN "FASTACT_PASSES_NAN"
     float c_fmaf "fmaf"(float a, float b, float c) noexcept nogil
     double c_fma "fma"(double a, double b, double c) noexcept nogil
     float c_fabsf "fabsf"(float x) noexcept nogil
@@ -163,12 +172,12 @@ cdef inline real fma_of_any(real a, real b, real c) noexcept nogil:
 cdef inline real pass_nan(real result, real x) noexcept nogil:
     """`result`, or x with its NaN payload and sign if x is NaN.
 
-    In hardware, an operation on a NaN returns that NaN, so `result` already has the bits of x. The
-    software fma may lose the sign. This function is only valid for formulas in which no other NaN
-    can arise between x and `result`. It is not valid if NaN x can produce an infinity in an
+    On x86, an operation on a NaN returns that NaN, so `result` already has the bits of x. The software
+    fma and Arm's instructions may lose the sign. This function is only valid for formulas in which no
+    other NaN can arise between x and `result`. It is not valid if NaN x can produce an infinity in an
     intermediate step, such as a power of two built from its bits, because operations on infinity
     can produce a different NaN. Such a formula must end in ``result if x == x else x``.
     """
-    if HARDWARE_FMA:
+    if PASSES_NAN:
         return result
     return result if x == x else x
