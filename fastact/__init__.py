@@ -12,11 +12,13 @@ try:
 except ImportError as error:
     from importlib.util import find_spec
 
-    if "libgomp" in str(error):
-        raise ImportError(
-            f"{error}. fastact was built with OpenMP: install its library, on Debian and Ubuntu "
-            "with `apt install libgomp1`, on Fedora with `dnf install libgomp`"
-        ) from error
+    # Of gcc and of clang.
+    for library, package in (("libgomp", "libgomp1"), ("libomp", "libomp5")):
+        if library in str(error):
+            raise ImportError(
+                f"{error}. fastact was built with OpenMP: install its library, on Debian and "
+                f"Ubuntu with `apt install {package}`, on Fedora with `dnf install {library}`"
+            ) from error
     if find_spec("fastact._core.ufuncs") is not None:
         raise
     raise ImportError(

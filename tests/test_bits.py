@@ -9,6 +9,7 @@ the digests of the installed package, in the form that they have here::
 
 import hashlib
 
+import ml_dtypes
 import numpy as np
 import pytest
 from reference import BY_NAME, FLOATS
@@ -17,17 +18,17 @@ COUNT = 1 << 16
 
 # By name, in the order of FLOATS.
 RECORDED = {
-    "relu": "a1bfa8a2a829 f8ca7789906e 37c5db9f1b0a f8a41f84c2f3",
+    "relu": "da7df1162c3a 5ca2c34b6d18 de1cf457718f 2731c68bf5ac",
     "leaky_relu": "e5cdbccb8611 166ae7142cb4 02c395ff3131 6ae3740f6ba9",
     "sigmoid": "23633c347dfb aaee3cc046fe 69b3cb004f4f 2534d4c90626",
-    "relu_backward": "15ab2c5d3d5c aee5d9aec4fb ecae76b6007d 89881c3a7277",
-    "leaky_relu_backward": "55cc6f22dd20 0078a618e8f6 2c187b20fcd7 fe110d3e4674",
+    "relu_backward": "15ab2c5d3d5c aee5d9aec4fb 20b536423431 7cc74c80d211",
+    "leaky_relu_backward": "55cc6f22dd20 0078a618e8f6 48029111ce6f b6a0bf3c06ae",
     "sigmoid_backward": "59eb19480df7 f1ce1dc3d938 d8e863be47d4 a486dc666a9d",
     "sigmoid_backward_from_output": "f667afea03a5 8b9065e32004 cf5549ceb6c9 f63270e09012",
-    "tanh": "f97b6263b4c6 2e4b27f185f8 13c160045505 75f252de9ff2",
-    "tanh_backward": "42172be62c08 d84de49bc156 9eb4f4aa3ea4 0df10270f0d6",
-    "silu": "5d977b2ec0db 5d80fe5850fd 86b8309e01a0 6a70fb76a40d",
-    "silu_backward": "0e1335fa98e3 077994145081 0a6ad219b4f3 51030f865f3f",
+    "tanh": "f97b6263b4c6 2e4b27f185f8 1a704f8bc17e 7ce9918fe6ff",
+    "tanh_backward": "42172be62c08 d84de49bc156 ab42bfbce13f d1b2ad3a3015",
+    "silu": "5d977b2ec0db 5d80fe5850fd e06ad950b2a0 2f540e0a8c90",
+    "silu_backward": "0e1335fa98e3 077994145081 bb7292768eab fe7bcb00abc5",
 }
 
 
@@ -59,6 +60,10 @@ def digest(ufunc, dtype):
         # The sign of a NaN that inf * 0 makes is the processor's.
         made = np.isnan(result.astype(np.float64)) & ~np.any([np.isnan(o) for o in wide], axis=0)
         result[made] = 0
+        # A compiler may replace a choice of x by a product of x and 1, which makes a NaN quiet.
+        bits = result.view(f"u{result.itemsize}")
+        quiet = bits.dtype.type(1 << (ml_dtypes.finfo(result.dtype).nmant - 1))
+        bits[np.isnan(result.astype(np.float64))] |= quiet
     return hashlib.sha256(result.tobytes()).hexdigest()[:12]
 
 
