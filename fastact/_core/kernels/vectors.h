@@ -17,6 +17,9 @@
 #else
 #define FASTACT_STREAMS 0
 #endif
+#if defined(__aarch64__)
+#include <arm_neon.h>
+#endif
 
 /* ------------------------------------------------------------- float16 and float
 
@@ -32,6 +35,9 @@ static inline ptrdiff_t fastact_load_halves(const uint16_t *half, float *out, pt
 #elif defined(__F16C__)
     for (; n - i >= 8; i += 8)
         _mm256_storeu_ps(out + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *) (half + i))));
+#elif defined(__aarch64__)
+    for (; n - i >= 4; i += 4)
+        vst1q_f32(out + i, vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(half + i))));
 #else
     (void) half, (void) out, (void) n;
 #endif
@@ -47,6 +53,9 @@ static inline ptrdiff_t fastact_store_halves(const float *x, uint16_t *half, ptr
 #elif defined(__F16C__)
     for (; n - i >= 8; i += 8)
         _mm_storeu_si128((__m128i *) (half + i), _mm256_cvtps_ph(_mm256_loadu_ps(x + i), 0));
+#elif defined(__aarch64__)
+    for (; n - i >= 4; i += 4)
+        vst1_u16(half + i, vreinterpret_u16_f16(vcvt_f16_f32(vld1q_f32(x + i))));
 #else
     (void) x, (void) half, (void) n;
 #endif
