@@ -1,8 +1,9 @@
 """Activation functions for NumPy arrays, forward and backward, as `numpy.ufunc` objects.
 
-The functions are `relu`, `leaky_relu`, `sigmoid`, `tanh`, `silu` and their backward passes. The
-modules `fastact.layers`, `fastact.losses` and `fastact.optimizers` provide layers that use these
-functions, losses and an optimizer. The command ``fastact`` shows information about this machine.
+The functions are `relu`, `leaky_relu`, `sigmoid`, `tanh`, `silu`, `softplus`, `log_sigmoid` and
+their backward passes. The modules `fastact.layers`, `fastact.losses` and `fastact.optimizers`
+provide layers that use these functions, losses and an optimizer. The command ``fastact`` shows
+information about this machine.
 """
 
 __version__ = "0.1.0"

@@ -109,6 +109,21 @@ def _silu(limit, degree, number):
     )
 
 
+def _logarithm(degree, number):
+    """log(1 + d) = d + d**2 P(d) for -1/4 <= d <= 1/2, relative to d."""
+    return Fit(
+        target=mpmath.log1p,
+        base=lambda d: d,
+        factor=lambda d: d**2,
+        variable=lambda d: d,
+        weight=lambda d: abs(d),
+        low=lambda: mpmath.mpf("-0.2501"),
+        high=lambda: mpmath.mpf("0.5001"),
+        degree=degree,
+        number=number,
+    )
+
+
 FITS = {
     "exponential float32": _exponential(4, np.float32),
     "exponential float64": _exponential(9, np.float64),
@@ -120,6 +135,8 @@ FITS = {
     "tanh float64": _tanh("0.55", 10, np.float64),
     "silu float32": _silu("0.125", 4, np.float32),
     "silu float64": _silu("0.125", 10, np.float64),
+    "logarithm float32": _logarithm(8, np.float32),
+    "logarithm float64": _logarithm(19, np.float64),
 }
 
 

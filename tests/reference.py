@@ -106,6 +106,11 @@ def _sigmoid(m, x):
     return 1 / (1 + m.exp(-x))
 
 
+def _softplus(m, x):
+    # log(1 + exp(x)) would overflow on the right, and lose the tail on the left.
+    return (x if x > 0 else 0) + m.log1p(m.exp(-abs(x)))
+
+
 def _silu_backward(m, grad, x):
     # In float64, 1 + x * s(-x) would lose its digits near the zero at x = -1.278.
     decay = m.exp(-abs(x))
@@ -291,6 +296,63 @@ EXPECTATIONS = (
             *((g, x, -g) for g in (INF, -INF, NAN) for x in (-2.0, -16.0)),
         ),
         peers=("PyTorch", "numba", "JAX"),
+    ),
+    Expectation(
+        "softplus",
+        ("x",),
+        _softplus,
+        _bounds(0.5, 1.0, 1.0),
+        ((NAN, NAN), (INF, INF), (-INF, 0.0), (64.0, 64.0)),
+        range=(0.0, INF),
+        monotone=True,
+        tail={"bfloat16": -92, "float16": -17.3, "float32": -103.97, "float64": -745.1},
+        peers=("PyTorch", "numba", "numexpr", "ONNX Runtime", "JAX"),
+        layers=(
+            LayerExpectation("softplus", "Softplus", "input", lambda torch: torch.nn.Softplus()),
+        ),
+    ),
+    Expectation(
+        "softplus_backward",
+        ("grad", "x"),
+        lambda m, grad, x: grad * _sigmoid(m, x),
+        _bounds(1.0, 1.5, 1.5),
+        (
+            *((g, NAN, NAN) for g in GRADS),
+            *((g, INF, g) for g in GRADS),
+            *((g, -INF, g * 0.0) for g in FINITE_GRADS),
+            *((g, x, g / 2) for g in GRADS for x in ZEROS),
+            *((g, x, g) for g in (INF, -INF, NAN) for x in (1.0, -1.0, 16.0, -16.0)),
+        ),
+        peers=("PyTorch", "numba", "numexpr", "JAX"),
+    ),
+    Expectation(
+        "log_sigmoid",
+        ("x",),
+        lambda m, x: -_softplus(m, -x),
+        _bounds(0.5, 1.0, 1.0),
+        ((NAN, NAN), (INF, -0.0), (-INF, -INF), (-64.0, -64.0)),
+        range=(-INF, 0.0),
+        monotone=True,
+        peers=("SciPy", "PyTorch", "numba", "numexpr", "JAX"),
+        layers=(
+            LayerExpectation(
+                "log_sigmoid", "LogSigmoid", "input", lambda torch: torch.nn.LogSigmoid()
+            ),
+        ),
+    ),
+    Expectation(
+        "log_sigmoid_backward",
+        ("grad", "x"),
+        lambda m, grad, x: grad * _sigmoid(m, -x),
+        _bounds(1.0, 1.5, 1.5),
+        (
+            *((g, NAN, NAN) for g in GRADS),
+            *((g, -INF, g) for g in GRADS),
+            *((g, INF, g * 0.0) for g in FINITE_GRADS),
+            *((g, x, g / 2) for g in GRADS for x in ZEROS),
+            *((g, x, g) for g in (INF, -INF, NAN) for x in (1.0, -1.0, 16.0, -16.0)),
+        ),
+        peers=("numba", "numexpr", "JAX"),
     ),
 )
 BY_NAME = {expectation.name: expectation for expectation in EXPECTATIONS}

@@ -29,6 +29,10 @@ RECORDED = {
     "tanh_backward": "42172be62c08 d84de49bc156 ab42bfbce13f d1b2ad3a3015",
     "silu": "5d977b2ec0db 5d80fe5850fd e06ad950b2a0 2f540e0a8c90",
     "silu_backward": "0e1335fa98e3 077994145081 bb7292768eab fe7bcb00abc5",
+    "softplus": "3840fc8f02d5 5127b54e9001 2da3bd9ff3f6 1a55e74a98a1",
+    "softplus_backward": "813bb339ab86 99dd611bb060 060477fc2e29 f6f486b3ef8b",
+    "log_sigmoid": "9cea3d48a49a 7d77d60005d0 c5686b82806e 4f768a00f322",
+    "log_sigmoid_backward": "44e025f019e0 abc61188a175 aa70aac3fa91 59ae3f21fd3d",
 }
 
 

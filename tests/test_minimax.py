@@ -23,6 +23,8 @@ WRITTEN = {
     "tanh float64": ("tanh", "tanh_near_zero", 1, 60),
     "silu float32": ("silu", "silu_slope_near_zero", 0, 29),
     "silu float64": ("silu", "silu_slope_near_zero", 1, 59),
+    "logarithm float32": ("softplus", "bend_of_logarithm", 0, 27),
+    "logarithm float64": ("softplus", "bend_of_logarithm", 1, 56),
 }
 NUMBER = r"-?\d+\.\d+(?:e-?\d+)?"
 

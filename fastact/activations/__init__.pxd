@@ -6,9 +6,15 @@ Submodules have the names of their functions. Here, `sigmoid` is the function, n
 from fastact.activations.arithmetic cimport absolute, to_odd_float
 from fastact.activations.half cimport from_bfloat, from_half, to_bfloat, to_half
 from fastact.activations.leaky_relu cimport leaky_relu, leaky_relu_backward
+from fastact.activations.log_sigmoid cimport (
+    log_sigmoid, log_sigmoid_backward, log_sigmoid_backward_narrow, log_sigmoid_narrow,
+)
 from fastact.activations.relu cimport relu, relu_backward, relu_half
 from fastact.activations.sigmoid cimport (
     sigmoid, sigmoid_backward, sigmoid_backward_from_output, sigmoid_backward_narrow, sigmoid_narrow,
 )
 from fastact.activations.silu cimport silu, silu_backward, silu_backward_narrow, silu_narrow
+from fastact.activations.softplus cimport (
+    softplus, softplus_backward, softplus_backward_narrow, softplus_narrow,
+)
 from fastact.activations.tanh cimport tanh, tanh_backward, tanh_backward_narrow

@@ -91,3 +91,38 @@ cdef inline real power_of_two(real rounded) noexcept nogil:
         wide.value = rounded
         wide.bits <<= 52
         return wide.value
+
+
+cdef inline real one_plus_exponential(
+    real size, real *before, real *after, real *r, real *bend, real *scale, real *whole, real *rest
+) noexcept nogil:
+    """1 + e = whole + rest with e = exp(-size) = 2**k (1 - r + bend), for size >= 0; never subnormal.
+
+    2**k = scale is split into two factors of about the same size, `before` and `after`, so that a
+    product with a large number can be scaled down as far as the type goes. The size is clipped at 215
+    (1500 in double), where both factors are zero. This clipped size is the return value.
+    """
+    cdef real highest, minute, round_at, clipped, rounded, part, powers
+    cdef real one = 1                                          # a literal would be double in C
+    if real is float:
+        highest = 215
+        minute = <float> 5.421010862427522e-20                 # 2**-64
+        round_at = <float> (12582912.0 + 127 + 64)             # 1.5 * 2**23 + biases
+    else:
+        highest = 1500
+        minute = 7.458340731200207e-155                        # 2**-512
+        round_at = 6755399441055744.0 + 1023 + 512             # 1.5 * 2**52 + biases
+    clipped = highest if size > highest else size
+    rounded = quotient(clipped, round_at)
+    r[0] = reduce_argument(clipped, rounded - round_at, bend)
+    # Both factors may be subnormal, so they are scaled down from normal numbers.
+    part = fma(rounded - round_at, <real> 0.5, round_at)
+    before[0] = power_of_two(part) * minute
+    after[0] = power_of_two(rounded - (part - round_at)) * minute
+    scale[0] = before[0] * after[0]
+    powers = one + scale[0]
+    whole[0] = fma(scale[0], bend[0] - r[0], powers)
+    rest[0] = fma(scale[0], bend[0], fma(-scale[0], r[0], powers - whole[0])) + (
+        scale[0] - (powers - one)
+    )
+    return clipped

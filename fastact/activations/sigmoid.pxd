@@ -5,7 +5,9 @@ cimport cython
 from fastact.activations.arithmetic cimport (
     absolute, fma, fma_of_any, pass_nan, real, to_odd_float, with_sign,
 )
-from fastact.activations.exponential cimport power_of_two, quotient, reduce_argument, remainder
+from fastact.activations.exponential cimport (
+    one_plus_exponential, power_of_two, quotient, reduce_argument, remainder,
+)
 
 
 @cython.cdivision(True)
@@ -71,46 +73,26 @@ cdef inline real logistic_slope(real grad, real x, real factor) noexcept nogil:
     The terms are multiplied by `grad` before the last sum, which an fma rounds only once. Error:
     at most 1.10 ULP for grad = 1 in float, and 1.35 for the gradients sampled by `fastact check`.
 
-    2**k is split into two factors of about the same size, `before` and `after`. `grad` is first
-    multiplied by `before`, which prevents overflow. The underflow of a small `grad` in this product
-    causes an error of less than half an ULP of the result. |factor * x| is clipped at 215 (1500 in
-    double), where both factors are zero. There, an infinite `grad` gives NaN, like infinity times
-    zero.
+    2**k is `before` times `after`. `grad` is first multiplied by `before`, which prevents overflow.
+    The underflow of a small `grad` in this product causes an error of less than half an ULP of the
+    result. Where both factors are zero, an infinite `grad` gives NaN, like infinity times zero.
 
     The multiplication by factor**2 must neither overflow nor amplify the rounding error of a
     subnormal number. It is therefore the first operation for |grad| < 1, and the last otherwise. If
     the factor is not 1, |grad| < 1 is also scaled up by a power of two until the last product, so
     that no intermediate result is subnormal.
     """
-    cdef real tiny, highest, minute, largest, round_at
-    cdef real size, clipped, rounded, part, before, after, scale, r, low, bend
-    cdef real powers, whole, rest, y, t, square, more, first, last, lift
+    cdef real tiny, largest, size, before, after, scale, r, bend, whole, rest
+    cdef real y, t, square, low, more, first, last, lift
     cdef real zero = 0, one = 1                                # literals would be double in C
     if real is float:
         tiny = <float> 4.656612873077393e-10                   # 2**-31
-        highest = 215
-        minute = <float> 5.421010862427522e-20                 # 2**-64
         largest = <float> 3.4028234663852886e+38
-        round_at = <float> (12582912.0 + 127 + 64)             # 1.5 * 2**23 + biases
     else:
         tiny = 8.673617379884035e-19                           # 2**-60
-        highest = 1500
-        minute = 7.458340731200207e-155                        # 2**-512
         largest = 1.7976931348623157e+308
-        round_at = 6755399441055744.0 + 1023 + 512             # 1.5 * 2**52 + biases
     size = absolute(x) * factor + tiny
-    clipped = highest if size > highest else size
-    rounded = quotient(clipped, round_at)
-    r = reduce_argument(clipped, rounded - round_at, &bend)
-    # Both factors may be subnormal, so they are scaled down from normal numbers.
-    part = fma(rounded - round_at, <real> 0.5, round_at)
-    before = power_of_two(part) * minute
-    after = power_of_two(rounded - (part - round_at)) * minute
-    # 1 + e = whole + rest.
-    scale = before * after
-    powers = one + scale
-    whole = fma(scale, bend - r, powers)
-    rest = fma(scale, bend, fma(-scale, r, powers - whole)) + (scale - (powers - one))
+    one_plus_exponential(size, &before, &after, &r, &bend, &scale, &whole, &rest)
     y = one / whole
     t = fma(-rest, y, fma(-whole, y, one))
     square = y * y

@@ -13,7 +13,16 @@ from fastact._core.operands import shown, with_shape
 from fastact._core.pools import Pool
 from fastact.layers._base import Layer, no_forward, wrong_gradient
 
-__all__ = ["Activation", "LeakyReLU", "ReLU", "SiLU", "Sigmoid", "Tanh"]
+__all__ = [
+    "Activation",
+    "LeakyReLU",
+    "LogSigmoid",
+    "ReLU",
+    "SiLU",
+    "Sigmoid",
+    "Softplus",
+    "Tanh",
+]
 
 # The effort that NumPy's ufuncs spend on the overlap check: the answer is immediate, and errs on
 # the side of overlap where an exact one would be slow. (Any: NumPy's stubs allow only -1 and 0.)
@@ -279,6 +288,36 @@ class SiLU(Activation):
 
     __call__ = fastact.silu
     _gradient = fastact.silu_backward
+
+    def __init__(self) -> None:
+        super().__init__(save="input")
+
+
+class Softplus(Activation):
+    """log(1 + exp(x)): `fastact.softplus` and `fastact.softplus_backward`.
+
+    `forward` saves the input.
+    """
+
+    __slots__ = ()
+
+    __call__ = fastact.softplus
+    _gradient = fastact.softplus_backward
+
+    def __init__(self) -> None:
+        super().__init__(save="input")
+
+
+class LogSigmoid(Activation):
+    """log(1 / (1 + exp(-x))): `fastact.log_sigmoid` and `fastact.log_sigmoid_backward`.
+
+    `forward` saves the input.
+    """
+
+    __slots__ = ()
+
+    __call__ = fastact.log_sigmoid
+    _gradient = fastact.log_sigmoid_backward
 
     def __init__(self) -> None:
         super().__init__(save="input")

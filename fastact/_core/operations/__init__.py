@@ -8,7 +8,7 @@ read it before anything is built. So it imports only the standard library and Nu
 modules by relative imports.
 """
 
-from . import leaky_relu, relu, sigmoid, silu, tanh
+from . import leaky_relu, log_sigmoid, relu, sigmoid, silu, softplus, tanh
 from .record import Bounds, Operation
 
 __all__ = ["BY_NAME", "OPERATIONS", "Bounds", "Operation"]
@@ -19,5 +19,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *sigmoid.OPERATIONS,
     *tanh.OPERATIONS,
     *silu.OPERATIONS,
+    *softplus.OPERATIONS,
+    *log_sigmoid.OPERATIONS,
 )
 BY_NAME = {operation.name: operation for operation in OPERATIONS}
