@@ -16,10 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastact import sigmoid
 from fastact._core.operands import float_dtype, real_array, refuse_masked, wide
 from fastact._core.pools import Pool, alike
-from fastact._core.training import SquaredError
+from fastact._core.training import LogisticLoss, SquaredError
 
 __all__ = ["BCEWithLogitsLoss", "CrossEntropyLoss", "Loss", "MSELoss"]
 
@@ -136,6 +135,7 @@ class Loss:
 # Used as a decorator.
 _silent = np.errstate(all="ignore")
 _squared_error = SquaredError()
+_logistic_loss = LogisticLoss()
 
 
 @_silent
@@ -169,26 +169,12 @@ class BCEWithLogitsLoss(Loss):
 
     __slots__ = ()
 
-    @_silent
     def _value(self, prediction: NDArray[Any], target: NDArray[Any]) -> tuple[float, Any]:
-        wrong = np.heaviside(prediction, 0, out=self._empty(prediction))
-        wrong -= target
-        flags = np.not_equal(wrong, 0, out=self._pool.empty(wrong.shape, np.dtype(bool)))
-        np.multiply(prediction, wrong, out=wrong, where=flags)  # avoids inf * 0
-        size = np.abs(prediction, out=self._empty(prediction))
-        np.negative(size, out=size)
-        np.exp(size, out=size)
-        np.log1p(size, out=size)
-        size += wrong
-        return _mean(size), (prediction, target)
-
-    @_silent
-    def _gradient(self, *kept: Any) -> NDArray[Any]:
-        prediction, target = kept
         gradient = self._empty(prediction)
-        sigmoid(prediction, out=gradient)
-        gradient -= target
-        gradient /= max(gradient.size, 1)
+        return _logistic_loss(prediction, target, gradient), (gradient,)
+
+    def _gradient(self, *kept: Any) -> NDArray[Any]:
+        gradient: NDArray[Any] = kept[0]
         return gradient
 
 

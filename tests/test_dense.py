@@ -10,7 +10,7 @@ import fastact
 from fastact._core import ufuncs as core
 from fastact._core.dense import Dense
 from fastact._core.pools import Pool, alike
-from fastact._core.training import Descent, SquaredError
+from fastact._core.training import Descent, LogisticLoss, SquaredError
 
 # Names of both ufuncs, their last operand, and whether backward goes by the input.
 PASSES = {
@@ -241,6 +241,24 @@ def test_squared_error(isa, dtype, size):
     assert loss == pytest.approx((wide * wide).mean(), rel=1e-14)
     assert np.array_equal(gradient, difference * prediction.dtype.type(2 / size))
     baseline = SquaredError(core.kernel_table("baseline"))
+    assert baseline(prediction, target, np.empty_like(prediction)) == loss
+
+
+@every_dtype
+@pytest.mark.parametrize("size", [1, 15, 16, 17, 511, 512, 513, 3000])
+def test_logistic_loss(isa, ufuncs, dtype, size):
+    rng = np.random.default_rng(5)
+    prediction, target = rng.normal(0, 8, size).astype(dtype), rng.uniform(size=size).astype(dtype)
+    target[::3] = prediction[::3] > 0
+    gradient = np.empty_like(prediction)
+    loss = LogisticLoss(core.kernel_table(isa))(prediction, target, gradient)
+    z, t = prediction.astype("float64"), target.astype("float64")
+    exact = np.log1p(np.exp(-abs(z))) + z * ((z > 0) - t)
+    assert loss == pytest.approx(exact.mean(), rel=float(np.finfo(dtype).eps))
+    assert np.array_equal(
+        gradient, (ufuncs["sigmoid"](prediction) - target) / np.dtype(dtype).type(size)
+    )
+    baseline = LogisticLoss(core.kernel_table("baseline"))
     assert baseline(prediction, target, np.empty_like(prediction)) == loss
 
 

@@ -5,11 +5,17 @@ from numpy.typing import NDArray
 from typing_extensions import disjoint_base
 
 @disjoint_base
-class SquaredError:
-    def __init__(self, table: dict[str, Any] | None = None) -> None: ...
+class MeanLoss:
+    def __init__(self, name: str, table: dict[str, Any] | None = None) -> None: ...
     def __call__(
         self, prediction: NDArray[Any], target: NDArray[Any], gradient: NDArray[Any]
     ) -> float: ...
+
+class SquaredError(MeanLoss):
+    def __init__(self, table: dict[str, Any] | None = None) -> None: ...
+
+class LogisticLoss(MeanLoss):
+    def __init__(self, table: dict[str, Any] | None = None) -> None: ...
 
 @disjoint_base
 class Descent:

@@ -1,4 +1,4 @@
-"""Training passes outside of the layers: the squared error, and steps of gradient descent."""
+"""Training passes outside of the layers: losses, and steps of gradient descent."""
 
 cimport numpy as cnp
 from libc.float cimport DBL_MIN, FLT_MIN
@@ -14,7 +14,7 @@ from fastact._core import ufuncs
 
 cnp.import_array()
 
-ctypedef void (*squared_error_t)(
+ctypedef void (*mean_loss_t)(
     void *prediction, void *target, void *scale, void *gradient, double *sums, Py_ssize_t n
 ) noexcept nogil
 ctypedef void (*descend_t)(void *parameter, void *gradient, void *settings, Py_ssize_t n) noexcept nogil
@@ -26,16 +26,16 @@ cdef enum:
     LANES = 16                       # must equal LANES in kernels/training.pxi
 
 
-cdef class SquaredError:
-    """The mean of (prediction - target)**2, and its gradient."""
+cdef class MeanLoss:
+    """The mean of a loss over all elements, and its gradient, in one pass."""
 
-    cdef squared_error_t narrow
-    cdef squared_error_t wide
+    cdef mean_loss_t narrow
+    cdef mean_loss_t wide
 
-    def __init__(self, table=None):
+    def __init__(self, name, table=None):
         table = ufuncs.kernel_table(ufuncs.isa) if table is None else table
-        self.narrow = <squared_error_t> loop_of(table, "squared_error_f32")
-        self.wide = <squared_error_t> loop_of(table, "squared_error_f64")
+        self.narrow = <mean_loss_t> loop_of(table, f"{name}_f32")
+        self.wide = <mean_loss_t> loop_of(table, f"{name}_f64")
 
     def __call__(self, cnp.ndarray prediction, cnp.ndarray target, cnp.ndarray gradient):
         """Return the loss, and write the gradient to `gradient`."""
@@ -45,7 +45,7 @@ cdef class SquaredError:
         cdef Py_ssize_t i, n = cnp.PyArray_SIZE(prediction)
         if not alike(prediction, target) or not alike(prediction, gradient):
             raise TypeError("wanted contiguous arrays of one type and shape")
-        scale = 2.0 / max(n, 1)
+        scale = self.scale(max(n, 1))
         narrow_scale = <float> scale
         for i in range(LANES):
             sums[i] = 0
@@ -60,6 +60,27 @@ cdef class SquaredError:
         for i in range(LANES):
             total += sums[i]
         return total / n if n else NAN
+
+    cdef double scale(self, Py_ssize_t n) noexcept:
+        """What the loop is to multiply or divide the gradient by."""
+        return n
+
+
+cdef class SquaredError(MeanLoss):
+    """The mean of (prediction - target)**2."""
+
+    def __init__(self, table=None):
+        super().__init__("squared_error", table)
+
+    cdef double scale(self, Py_ssize_t n) noexcept:
+        return 2.0 / n
+
+
+cdef class LogisticLoss(MeanLoss):
+    """The mean binary cross-entropy of sigmoid(prediction)."""
+
+    def __init__(self, table=None):
+        super().__init__("logistic_loss", table)
 
 
 # ------------------------------------------------------------ gradient descent

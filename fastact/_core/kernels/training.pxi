@@ -1,8 +1,13 @@
-# Loops for dense layers, the squared error and gradient descent, called by `dense.pyx` and
+# Loops for dense layers, losses and gradient descent, called by `dense.pyx` and
 # `training.pyx`.
 #
 # `add_to_rows` and `sum_rows` process a contiguous matrix by rows, so each sum is in the order of
 # the rows. For the activation, a dense layer uses the loop of its ufunc.
+
+cimport cython
+
+from fastact.activations.arithmetic cimport real
+
 
 cdef void add_to_rows(
     real_array matrix, real_array row, Py_ssize_t rows, Py_ssize_t columns
@@ -77,6 +82,48 @@ cdef void squared_error(
         sums[j] += square(prediction[j] - target[j])
 
 
+# Binary cross-entropy of logits: sigmoid(prediction) - target over `scale`, and the sum of
+
+#     log(1 + exp(-|z|)) + z ((z > 0) - target),
+
+# which does not overflow. The formulas are applied to a block, whose losses are added up after that:
+# the compiler does not vectorize them inside of a sum. The sum is that of `squared_error`.
+
+cdef enum:
+    BLOCK = 512
+
+
+cdef inline real logistic_loss_of(real z, real target) noexcept nogil:
+    cdef real wrong = (<real> 1 if z > 0 else <real> 0) - target
+    cdef real product = z * wrong
+    # An infinite logit of the right sign has a loss of 0.
+    return formula.softplus(-formula.absolute(z)) + (product if wrong != 0 else <real> 0)
+
+
+@cython.cdivision(True)
+cdef void logistic_loss(
+    real_array prediction, real_array target, real_array scale, real_array gradient, f64 sums, Py_ssize_t n
+) noexcept nogil:
+    cdef Py_ssize_t i, j, size
+    cdef double[BLOCK] losses
+    divisor = scale[0]
+    while n > 0:
+        size = n if n < BLOCK else BLOCK
+        for i in range(size):
+            losses[i] = logistic_loss_of(prediction[i], target[i])
+        for i in range(size):
+            gradient[i] = (formula.sigmoid(prediction[i]) - target[i]) / divisor
+        for i in range(size // LANES):
+            for j in range(LANES):
+                sums[j] += losses[i * LANES + j]
+        for j in range(size % LANES):
+            sums[j] += losses[size - size % LANES + j]
+        prediction += size
+        target += size
+        gradient += size
+        n -= size
+
+
 TABLE.update({
     f"{name}_{kind}": loop
     for name, loops in {
@@ -86,6 +133,7 @@ TABLE.update({
         "descend_with_momentum": (
             entry(<void *> descend_with_momentum[f32]), entry(<void *> descend_with_momentum[f64])),
         "squared_error": (entry(<void *> squared_error[f32]), entry(<void *> squared_error[f64])),
+        "logistic_loss": (entry(<void *> logistic_loss[f32]), entry(<void *> logistic_loss[f64])),
     }.items()
     for kind, loop in zip(("f32", "f64"), loops)
 })
