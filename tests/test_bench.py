@@ -370,6 +370,34 @@ def test_plot(quick_peers, numpy_alone, tmp_path, suffix, capsys):
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("speed", "wanted a suffix that tells the format"),
+        ("speed.xyz", "wanted a suffix that tells the format"),
+        ("no folder/speed.svg", "No such file or directory"),
+    ],
+)
+def test_plot_to_a_bad_path(monkeypatch, tmp_path, name, expected, capsys):
+    """It is refused before anything is measured, and leaves no file."""
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(race, "measure", None)
+    with pytest.raises(SystemExit) as stop:
+        command.main(["bench", "--peers", "--plot", str(tmp_path / name)])
+    assert stop.value.code == 2
+    assert expected in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_plot_without_matplotlib(monkeypatch, capsys):
+    monkeypatch.setattr(race, "measure", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(SystemExit) as stop:
+        command.main(["bench", "--peers", "--plot", "speed.svg"])
+    assert stop.value.code == 2
+    assert "pip install matplotlib" in capsys.readouterr().err
+
+
 # ------------------------------------------------------------------------- --epoch
 
 

@@ -113,6 +113,10 @@ def test_import_leaves_the_command_out(tmp_path):
         ["bench", "--size", "many"],
         ["bench", "--size", str(10**12)],
         ["bench", "--plot"],
+        ["bench", "--epoch", "--peers"],
+        ["bench", "--size", "16", "--epoch"],
+        ["bench", "--size", "16", "--plot", "speed.svg"],
+        ["bench", "--peers", "--epoch", "--plot", "speed.svg"],
     ],
 )
 def test_bad_arguments(capsys, arguments):
@@ -122,6 +126,19 @@ def test_bad_arguments(capsys, arguments):
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith("usage: fastact")
+
+
+def test_options_that_do_not_go_together_are_named(capsys):
+    with pytest.raises(SystemExit):
+        command.main(["bench", "--plot", "speed.svg", "--size", "16"])
+    assert "--size and --plot do not go together" in capsys.readouterr().err
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as stop:
+        command.main(["--version"])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out == f"fastact {fastact.__version__}\n"
 
 
 def test_infinite_errors():

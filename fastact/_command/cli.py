@@ -7,11 +7,13 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from fastact import __version__
 from fastact._core.operations import OPERATIONS
 from fastact._core.ufuncs import supported
 
 # Far larger than every cache. The arrays of float64 still take less than 2 GiB together.
 MAX_SIZE = 1 << 24
+DEFAULT_SIZE = 65536
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,15 +42,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="fastact", description="Activation functions for NumPy.")
+    parser.add_argument("--version", action="version", version=f"fastact {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
 
     info = commands.add_parser("info", help="tell what is built, supported and in use")
     info.set_defaults(run=_info)
 
     bench = commands.add_parser("bench", help="compare speed and error with NumPy, on this machine")
-    bench.add_argument(
-        "--size", type=_size, default=65536, metavar="N", help="elements, default 65536"
-    )
+    bench.add_argument("--size", type=_size, metavar="N", help=f"elements, default {DEFAULT_SIZE}")
     bench.add_argument(
         "--peers",
         action="store_true",
@@ -63,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument(
         "--plot", metavar="FILE", help="draw time over size, for all of them (needs matplotlib)"
     )
-    bench.set_defaults(run=_bench)
+    bench.set_defaults(run=_bench, refuse=bench.error)
 
     check = commands.add_parser("check", help="measure the error of every result, on this machine")
     check.add_argument("--exhaustive", action="store_true", help="try every float32 input")
@@ -112,6 +113,13 @@ def _text(value: Any) -> str:
 def _bench(options: argparse.Namespace) -> int:
     from fastact._command import bench
 
+    given = [name for name in ("size", "epoch", "peers", "plot") if getattr(options, name)]
+    if len(given) > 1 and given != ["peers", "plot"]:
+        # Whatever else is given does not go with the first one.
+        options.refuse(f"--{given[0]} and --{given[1]} do not go together")
+    options.size = options.size or DEFAULT_SIZE
+    if problem := bench.problem(options):
+        options.refuse(problem)
     return bench.run(options)
 
 

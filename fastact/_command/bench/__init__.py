@@ -5,6 +5,7 @@ at training a network (``--epoch``). `plot` draws time over size (``--plot``).
 """
 
 import argparse
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,17 @@ def run(options: argparse.Namespace) -> int:
     else:
         _run_overview(options)
     return 0
+
+
+def problem(options: argparse.Namespace) -> str | None:
+    """Say why the command would fail after it has measured; None if it would not."""
+    if not options.plot:
+        return None
+    if importlib.util.find_spec("matplotlib") is None:
+        return "--plot needs matplotlib: install it with `pip install matplotlib`"
+    from fastact._command.bench import plot
+
+    return plot.problem(Path(options.plot))
 
 
 # Each of them is imported only when it is asked for: some import all that is installed.

@@ -19,6 +19,23 @@ TICKS = {16: "16", 256: "256", 4096: "4 Ki", 1 << 16: "64 Ki", 1 << 20: "1 Mi", 
 RACE_SECONDS = 0.5
 
 
+def problem(path: Path) -> str | None:
+    """Say why a picture cannot be saved there; None if it can."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    known = sorted(FigureCanvasAgg.get_supported_filetypes())
+    if path.suffix[1:].lower() not in known:
+        return f"--plot {path}: wanted a suffix that tells the format: {', '.join(known)}"
+    new = not path.exists()
+    try:
+        path.open("ab").close()
+    except OSError as error:
+        return f"--plot {path}: {error.strerror}"
+    if new:
+        path.unlink()
+    return None
+
+
 def draw(peers: list[Peer], path: Path) -> None:
     """Measure fastact and all peers over the size of the array, and draw it.
 
@@ -28,7 +45,6 @@ def draw(peers: list[Peer], path: Path) -> None:
     path : Path
         Where to save the picture. The suffix tells the format.
     """
-    # Imported first, so that its absence is known before minutes of measuring.
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
