@@ -9,10 +9,12 @@ import pytest
 from conftest import make_ufuncs
 from reference import BY_NAME, FLOATS, exact, samples
 
+from fastact._command import check as check_command
 from fastact._command import cli as command
 from fastact._command import errors, peers
 from fastact._command import exact as exact_results
 from fastact._command.check import cases, inputs, measure
+from fastact._command.check import report as check_report
 from fastact._core import operations
 from fastact._core import ufuncs as core
 
@@ -93,9 +95,12 @@ def test_text(quick, capsys):
     captured = capsys.readouterr()
     lines = captured.out.splitlines()
     # The instruction sets have the same bits, so they share a line.
-    assert len(lines) == 1 + len(FLOATS)
-    assert all(" = ".join(core.supported) in line for line in lines[1:])
-    assert all(line.endswith("ok") for line in lines[1:])
+    assert lines[0] == f"By {' = '.join(core.supported)}."
+    start = lines.index("sigmoid") + 1
+    table = lines[start : start + len(FLOATS)]
+    assert sorted(line.split()[0] for line in table) == sorted(FLOATS)
+    assert all(line.endswith(" ok") for line in table)
+    assert lines[-1] == f"ok: {len(FLOATS)} rows are within their bounds."
     assert len(captured.err.splitlines()) == 100
 
 
@@ -187,6 +192,31 @@ def test_finds_an_error(quick, capsys, monkeypatch, change, error, x, dtype):
                 assert row["at"] == {"x": x}
     assert command.main(["check", "--operation", "sigmoid"]) == 1
     assert "BROKEN" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [[], ["--peers"]])
+def test_text_fits_into_80_columns(arguments, monkeypatch, capsys):
+    """With the longest numbers there are, and with all peers."""
+    names = [f"{peer.name} 10.20.30" for peer in peers.PEERS]
+
+    def row(case, by):
+        tally = measure.Tally()
+        row = check_report.place_in_table(case, by, tally, False)
+        row |= {"inputs": 1 << 32, "misrounded": 10**8 - 1, "error": 1e9}
+        row["broken"] = row["bound"] is not None
+        return row | {"at": {"grad": "-6.4517218305453193e-308", "x": "-0.30973510863924936"}}
+
+    def every_case(listed, workers):
+        by = names if arguments else ["avx512 = avx2 = baseline"]
+        return [row(case, who) for case in listed for who in by], False
+
+    monkeypatch.setattr(check_command, "_check", every_case)
+    monkeypatch.setattr(peers, "installed", list)
+    command.main(["check", "--exhaustive", *arguments])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 40
+    table = [line for line in lines if not line.startswith("BROKEN")]
+    assert max(map(len, table)) <= 80
 
 
 def test_finds_what_is_not_monotone(quick, capsys, monkeypatch):

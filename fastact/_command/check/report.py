@@ -1,11 +1,15 @@
 """What `fastact check` tells: a dict for JSON, and the text of the table."""
 
+import re
 from collections.abc import Iterable, Sequence
+from textwrap import fill
 from typing import Any
 
 from fastact._command.check.cases import Case
 from fastact._command.check.measure import Extreme, Tally
 from fastact._command.console import table, ulp
+
+WIDTH = 80
 
 
 def place_in_table(case: Case, who: str, tally: Tally, complete: bool) -> dict[str, Any]:
@@ -36,24 +40,62 @@ def place_in_table(case: Case, who: str, tally: Tally, complete: bool) -> dict[s
 
 
 def as_text(rows: Sequence[dict[str, Any]], complete: bool) -> str:
-    """Write the table as text."""
-    heading = ("operation", "operands", "dtype", "by", "at", "inputs", "ULP", "misrounded", "bound")
-    cells: list[tuple[str, ...]] = [(*heading, "")]
-    notes = []
-    for row in _merged(rows):
-        cells.append(_cells(row))
-        for name, fault in row["faults"].items():
-            notes.append(
-                f"BROKEN: {row['operation']} {row['dtype']} {row['by']}: {name} for "
-                f"{fault['count']:,} inputs, first {_place(fault['at'])}"
-            )
+    """Write the table as text, in 80 columns."""
+    merged = _merged(rows)
+    operations = list(dict.fromkeys(row["operation"] for row in merged))
+    merged.sort(key=lambda row: operations.index(row["operation"]))
+    everyone = list(dict.fromkeys(row["by"] for row in merged))
+    columns = ["what", "dtype", "by", "inputs", "ULP", "misrounded", "bound", "verdict"]
+    if len(everyone) < 2:
+        columns.remove("by")
+    if all(row["bound"] is None for row in merged):
+        columns.remove("bound")
+    cells = [{name: name for name in columns} | {"what": "", "verdict": ""}, *map(_cells, merged)]
+    left = columns.index("inputs")
+    lines = table([[row[name] for name in columns] for row in cells], left).splitlines()
+    text = [fill(f"By {', '.join(everyone)}.", WIDTH), "", lines[0]] if merged else []
+    operation = None
+    for row, line in zip(merged, lines[1:], strict=True):
+        if row["operation"] != operation:
+            operation = row["operation"]
+            text.append(operation)
+        text.append(line)
+    return "\n".join([*text, "", *_notes(rows, merged, complete)])
+
+
+def _notes(
+    rows: Sequence[dict[str, Any]], merged: Sequence[dict[str, Any]], complete: bool
+) -> list[str]:
+    """Explain the columns, and say what is broken and where."""
+    notes = [
+        fill(
+            "ULP: the largest error, in units in the last place. misrounded: how many results "
+            "are not the nearest number. x = y: these have the same bits. --json tells where "
+            "the errors are.",
+            WIDTH,
+        )
+    ]
     if any(row["error"] is None for row in rows):
         notes.append(
-            "float64: errors skipped, bits compared only; mpmath would be needed, or a wider type."
+            "float64: errors skipped, bits compared only; mpmath would be needed, or a\nwider type."
         )
+    broken = [row for row in merged if row["broken"]]
+    for row in broken:
+        what = f"BROKEN: {row['operation']} {row['dtype']} {row['by']}:"
+        if row["error"] is not None and not row["error"] <= row["bound"]:
+            notes.append(f"{what} {ulp(row['error'])} ULP at {_place(row['at'])}")
+        for name, fault in row["faults"].items():
+            notes.append(
+                f"{what} {name} for {fault['count']:,} inputs, first {_place(fault['at'])}"
+            )
+    bounded = sum(row["bound"] is not None for row in merged)
+    if broken:
+        notes.append(f"BROKEN: {len(broken)} of {bounded} rows.")
+    elif bounded:
+        notes.append(f"ok: {bounded} rows are within their bounds.")
     if not complete:
-        notes.append("Interrupted: partial results, of the inputs counted.")
-    return "\n".join([table(cells, left=5), *([""] if notes else []), *notes])
+        notes.append("Interrupted. *: partial results, of the inputs counted.")
+    return notes
 
 
 def _merged(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -67,20 +109,28 @@ def _merged(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return merged
 
 
-def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-    verdict = "" if row["bound"] is None else "BROKEN" if row["broken"] else "ok"
-    return (
-        row["operation"],
-        row["operands"] or "-",
-        row["dtype"],
-        row["by"],
-        _place(row["at"]),
-        f"{row['inputs']:,}",
-        ulp(row["error"]),
-        "-" if row["misrounded"] is None else f"{row['misrounded']:,}",
-        "-" if row["bound"] is None else f"{row['bound']:g}",
-        verdict if row["complete"] else f"{verdict} (partial)",
+def _cells(row: dict[str, Any]) -> dict[str, str]:
+    verdict = "" if row["bound"] is None else "ok"
+    verdict += "" if row["complete"] else "*"
+    verdict = "BROKEN" if row["broken"] else verdict
+    # leaky_relu_backward has the longest text.
+    operands = (
+        row["operands"]
+        .replace("negative_slope", "slope")
+        .replace(" sampled, ", ", ")
+        .replace(" <= ", "<=")
     )
+    return {
+        "what": f"  {operands}",
+        "dtype": row["dtype"],
+        # Its version is above the table.
+        "by": re.sub(r" \d\S*$", "", row["by"]),
+        "inputs": f"{row['inputs']:,}",
+        "ULP": ulp(row["error"]),
+        "misrounded": "-" if row["misrounded"] is None else f"{row['misrounded']:,}",
+        "bound": "-" if row["bound"] is None else f"{row['bound']:g}",
+        "verdict": verdict,
+    }
 
 
 def _place(values: dict[str, str]) -> str:
