@@ -161,7 +161,7 @@ sys.path.append({str(PACKAGE.parent)!r})
 {COMMANDS}"""
     said = output(program, tmp_path, *flags, **settings)
     assert f"version        {fastact.__version__}" in said
-    assert said.endswith("  ok\n")  # the last row of the check
+    assert said.endswith(" rows are within their bounds.\n")  # the last line of the check
     assert re.search(r"\d\.\d", said)
     assert not re.search(r"\d,\d{1,2}\b", said), "a decimal comma"
 
