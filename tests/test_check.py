@@ -2,6 +2,7 @@
 
 import json
 import sys
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -344,17 +345,14 @@ def test_without_mpmath(quick, capsys, monkeypatch, wide):
     if wide is not None and errors.wider(np.dtype(np.float64)) is None:
         pytest.skip("nothing wider than float64")
     monkeypatch.setitem(sys.modules, "mpmath", None)
-    exact_results.mpmath_functions.cache_clear()
+    monkeypatch.setattr(exact_results, "_of_thread", threading.local())
     if wide is None:
         real = errors.wider
         monkeypatch.setattr(
             errors, "wider", lambda dtype: None if dtype == np.float64 else real(dtype)
         )
-    try:
-        rows = check(capsys, "--operation", "sigmoid")
-        command.main(["check", "--operation", "sigmoid"])
-    finally:
-        exact_results.mpmath_functions.cache_clear()
+    rows = check(capsys, "--operation", "sigmoid")
+    command.main(["check", "--operation", "sigmoid"])
     found = [row["error"] for row in rows if row["dtype"] == "float64"]
     assert all((error is None) == (wide is None) for error in found)
     assert ("skipped" in capsys.readouterr().out) == (wide is None)

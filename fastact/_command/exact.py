@@ -4,8 +4,8 @@
 Both evaluate the formula in the record of the operation.
 """
 
-import functools
 import importlib
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -144,8 +144,19 @@ def _make_mpmath_functions() -> MpmathFunctions | None:
     return MpmathFunctions(context)
 
 
-# Not as a decorator: stubtest would compare the two signatures.
-mpmath_functions = functools.cache(_make_mpmath_functions)
+_of_thread = threading.local()
+
+
+def mpmath_functions() -> MpmathFunctions | None:
+    """Return the functions of mpmath of this thread; None if it is not installed.
+
+    Several functions of mpmath raise the precision of their context for a moment. With one
+    context for all threads, the precision would drift.
+    """
+    if not hasattr(_of_thread, "functions"):
+        _of_thread.functions = _make_mpmath_functions()
+    functions: MpmathFunctions | None = _of_thread.functions
+    return functions
 
 
 def exact_results(
