@@ -44,9 +44,10 @@ def write(path, text):
 
 
 TARGETS = load("targets").TARGETS
-OPERATIONS = load("operations").OPERATIONS
+records = load("operations")
+OPERATIONS, ROW_OPERATIONS = records.OPERATIONS, records.ROW_OPERATIONS
 write(CORE / "kernels" / "loops.pxi", load("generate").loops(OPERATIONS))
-write(ROOT / "fastact" / "__init__.pyi", load("generate").stub(OPERATIONS))
+write(ROOT / "fastact" / "__init__.pyi", load("generate").stub(OPERATIONS, ROW_OPERATIONS))
 
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "fastact/__init__.py").read_text("utf-8"))[1]
 compiled = load("_generate", API)

@@ -1,9 +1,9 @@
 """Activation functions for NumPy arrays, forward and backward, as `numpy.ufunc` objects.
 
-The functions are `relu`, `leaky_relu`, `sigmoid`, `tanh`, `silu`, `softplus`, `log_sigmoid` and
-their backward passes. The modules `fastact.layers`, `fastact.losses` and `fastact.optimizers`
-provide layers that use these functions, losses and an optimizer. The command ``fastact`` shows
-information about this machine.
+The functions are `relu`, `leaky_relu`, `sigmoid`, `tanh`, `silu`, `softplus`, `log_sigmoid`,
+`softmax`, `log_softmax` and their backward passes. The modules `fastact.layers`, `fastact.losses`
+and `fastact.optimizers` provide layers that use these functions, losses and an optimizer. The
+command ``fastact`` shows information about this machine.
 """
 
 __version__ = "0.1.0"
@@ -31,7 +31,7 @@ except ImportError as error:
 from fastact._core.memory import release_buffers, set_buffer_limit
 from fastact._core.threads import get_num_threads, num_threads, set_num_threads
 
-globals().update(_ufuncs.ufuncs)
+globals().update(_ufuncs.ufuncs | _ufuncs.row_ufuncs)
 
 
 def get_include() -> str:
@@ -52,5 +52,5 @@ __all__ = [
     "release_buffers",
     "set_buffer_limit",
     "set_num_threads",
-    *sorted(_ufuncs.ufuncs),
+    *sorted(_ufuncs.ufuncs | _ufuncs.row_ufuncs),
 ]

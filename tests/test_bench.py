@@ -14,10 +14,11 @@ from fastact._command import errors, inputs, timing
 from fastact._command import peers as packages
 from fastact._command.bench import cases, epoch, footprint, overview, plot, race, targets, trainers
 from fastact._core import threads
-from fastact._core.operations import BY_NAME, OPERATIONS
+from fastact._core.operations import BY_NAME, OPERATIONS, ROW_OPERATIONS
 
 ROW_KEYS = ["operation", "dtype", "fastact_ns", "numpy_ns", "ratio", "fastact_ulp", "numpy_ulp"]
 NAMES = list(BY_NAME)
+ROWS = [operation.name for operation in ROW_OPERATIONS]
 
 # The types that every peer supports. The operations are in tests/reference.py.
 PEER_DTYPES = {
@@ -31,6 +32,9 @@ PEER_DTYPES = {
 }
 
 
+ROW_PEERS = ("NumPy", "PyTorch")
+
+
 def claimed_by(peer, dtype):
     """List the operations that a peer should support for a type."""
     if dtype not in PEER_DTYPES[peer]:
@@ -39,7 +43,7 @@ def claimed_by(peer, dtype):
     if (peer, dtype) == ("ONNX Runtime", "float64"):
         # Its parameters are float32.
         names = [n for n in names if BY_NAME[n].parameter is None]
-    return names
+    return names + [n for n in ROWS if peer in ROW_PEERS]
 
 
 @pytest.fixture
@@ -214,7 +218,7 @@ def arranged(operation, dtype, layout):
 def test_peers_compute_the_same(peer, dtype):
     """What a peer supports is right, and is what it should support."""
     claimed = []
-    for operation in OPERATIONS:
+    for operation in (*OPERATIONS, *ROW_OPERATIONS):
         # numba takes half a second to compile each.
         layouts = ["contiguous"] if peer.name == "numba" else ["contiguous", "stride 2"]
         for layout in layouts:
@@ -302,7 +306,7 @@ def test_bench_peers_json(quick_peers, numpy_alone, capsys):
             assert case["rival"] in {*times} - {"fastact", *case["excluded"]}
             assert case["ratio"] == times["fastact"] / times[case["rival"]]
             assert case["met"] == (case["ratio"] <= row["target"])
-            assert case["dtype"] in ("float16", "bfloat16") or case["operation"] in NAMES
+            assert case["dtype"] in ("float16", "bfloat16") or case["operation"] in NAMES + ROWS
     assert {item["unit"] for item in results["footprint"]} == {"KiB", "ms", "MiB"}
     assert {row["operation"] for row in results["errors"]} == set(NAMES)
 

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from reference import BY_NAME, FLOATS
 
+from fastact._core.ufuncs import make_row_ufuncs
+
 COUNT = 1 << 16
 
 # By name, in the order of FLOATS.
@@ -33,6 +35,15 @@ RECORDED = {
     "softplus_backward": "813bb339ab86 99dd611bb060 060477fc2e29 f6f486b3ef8b",
     "log_sigmoid": "9cea3d48a49a 7d77d60005d0 c5686b82806e 4f768a00f322",
     "log_sigmoid_backward": "44e025f019e0 abc61188a175 aa70aac3fa91 59ae3f21fd3d",
+}
+
+
+# Of operations on rows.
+RECORDED_ROWS = {
+    "softmax": "4fd0559b66fd c8ff147af31f 7d0a76400c8c d815b3e6a3ab",
+    "log_softmax": "978eab4be99d 0903889a9bc6 920338c8df1a 75b343f03a02",
+    "softmax_backward": "9dfc346245fb 91f437c88970 b6ddb8566640 d3b855d79594",
+    "log_softmax_backward": "9a900cd22056 f33ff164ef0d 518c7bc346f8 4ac1faf847eb",
 }
 
 
@@ -71,6 +82,27 @@ def digest(ufunc, dtype):
     return hashlib.sha256(result.tobytes()).hexdigest()[:12]
 
 
+def digest_of_rows(functions, name, dtype):
+    """Of rows of several lengths, with all differences up to 256: a NaN would fill its row."""
+    digests = hashlib.sha256()
+    numbers = np.arange(30_000)
+    for length in (1, 5, 30, 300, 3000):
+        x = ((numbers * 7919 % 65_536 - 32_768) / 256).astype(np.float32).astype(dtype)
+        x = x.reshape(-1, length)
+        operands = [x]
+        if name.endswith("_backward"):
+            grad = ((numbers * 104_729 % 65_536 - 32_768) / 4096).astype(np.float32).astype(dtype)
+            operands = [grad.reshape(x.shape), functions[name.removesuffix("_backward")](x)]
+        digests.update(functions[name](*operands).tobytes())
+    return digests.hexdigest()[:12]
+
+
+@pytest.mark.parametrize("name", RECORDED_ROWS)
+def test_bits_of_rows_are_those_of_the_release(isa, name):
+    functions = make_row_ufuncs(isa)
+    assert " ".join(digest_of_rows(functions, name, d) for d in FLOATS) == RECORDED_ROWS[name]
+
+
 @pytest.mark.parametrize("name", RECORDED)
 def test_bits_are_those_of_the_release(ufuncs, isa, name):
     assert " ".join(digest(ufuncs[name], dtype) for dtype in FLOATS) == RECORDED[name]
@@ -87,4 +119,7 @@ if __name__ == "__main__":
 
     for name in BY_NAME:
         found = " ".join(digest(getattr(fastact, name), dtype) for dtype in FLOATS)
+        print(f'    "{name}": "{found}",')
+    for name in RECORDED_ROWS:
+        found = " ".join(digest_of_rows(vars(fastact), name, dtype) for dtype in FLOATS)
         print(f'    "{name}": "{found}",')

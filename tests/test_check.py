@@ -20,6 +20,7 @@ from fastact._core import operations
 from fastact._core import ufuncs as core
 
 NAMES = list(operations.BY_NAME)
+ROWS = [operation.name for operation in operations.ROW_OPERATIONS]
 ROW_KEYS = [
     "operation",
     "operands",
@@ -76,6 +77,7 @@ def test_json(quick, capsys):
     assert all(list(row) == ROW_KEYS for row in rows)
     assert {row["by"] for row in rows} == set(core.supported)
     assert {row["dtype"] for row in rows} == set(FLOATS)
+    assert {row["operation"] for row in rows} == {*NAMES, *ROWS}
     for name in NAMES:
         operands = {row["operands"] for row in rows if row["operation"] == name}
         assert len(operands) == (1 if len(BY_NAME[name].operands) == 1 else 2)
@@ -87,8 +89,33 @@ def test_json(quick, capsys):
         assert 0 <= row["misrounded"] < row["inputs"]
         if row["bound"] <= 0.5:
             assert row["misrounded"] == 0
-        if row["dtype"].endswith("16") and not BY_NAME[row["operation"]].output_of:
+        if row["operation"] in ROWS:
+            assert row["inputs"] > 100_000
+        elif row["dtype"].endswith("16") and not BY_NAME[row["operation"]].output_of:
             assert row["inputs"] == 65536
+
+
+def test_finds_a_fault_in_a_row(quick, capsys, monkeypatch):
+    softmax = core.row_ufuncs["softmax"]
+
+    def off(x):
+        result = softmax(x)
+        if x.shape[1] == 10:
+            result[3, 4] *= 1.01
+        return result
+
+    tables = {isa: {"softmax": softmax} for isa in core.supported}
+    tables[core.supported[-1]]["softmax"] = off
+    monkeypatch.setattr(core, "make_row_ufuncs", tables.get)
+    assert command.main(["check", "--operation", "softmax", "--json"]) == 1
+    for row in json.loads(capsys.readouterr().out)["rows"]:
+        wrong = row["by"] == core.supported[-1]
+        assert row["broken"] == wrong
+        if wrong:
+            assert row["error"] > row["bound"]
+            assert row["at"] == {"elements": "10", "row": "3"}
+            if len(core.supported) > 1:
+                assert row["faults"]["bits differ"]["at"] == {"elements": "10", "row": "3"}
 
 
 def test_text(quick, capsys):

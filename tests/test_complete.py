@@ -21,7 +21,12 @@ from fastact._core import operations
 from fastact._core import ufuncs as core
 
 PACKAGE = Path(fastact.__file__).parent
-UFUNCS = [name for name, value in vars(fastact).items() if isinstance(value, np.ufunc)]
+UFUNCS = [
+    name
+    for name, value in vars(fastact).items()
+    if isinstance(value, np.ufunc) and value.signature is None
+]
+ROWS = [operation.name for operation in operations.ROW_OPERATIONS]
 FORWARD = [name for name in UFUNCS if "_backward" not in name]
 FILES = sorted(
     path.stem
@@ -57,6 +62,8 @@ def test_public_names_have_docstrings_and_stubs(name):
 def test_file_of_operations_is_collected(file):
     module = importlib.import_module(f"fastact._core.operations.{file}")
     records = getattr(module, "OPERATIONS", ())
+    if set(getattr(module, "ROW_OPERATIONS", ())) & set(operations.ROW_OPERATIONS):
+        return
     assert records, f"fastact/_core/operations/{file}.py: add a tuple OPERATIONS of its records"
     lacking = [record.name for record in records if record not in operations.OPERATIONS]
     assert not lacking, (
@@ -87,18 +94,22 @@ def test_every_record_is_in_a_tuple():
     for file in FILES:
         module = importlib.import_module(f"fastact._core.operations.{file}")
         found = {v.name for v in vars(module).values() if isinstance(v, operations.Operation)}
-        lacking = sorted(found - {record.name for record in module.OPERATIONS})
+        lacking = sorted(found - {record.name for record in getattr(module, "OPERATIONS", ())})
         assert not lacking, (
             f"fastact/_core/operations/{file}.py: add {', '.join(lacking)} to OPERATIONS"
         )
 
 
-@pytest.mark.parametrize("record", operations.OPERATIONS, ids=lambda record: record.name)
+@pytest.mark.parametrize(
+    "record", [*operations.OPERATIONS, *operations.ROW_OPERATIONS], ids=lambda record: record.name
+)
 def test_record_refers_to_records(record):
     file = "fastact/_core/operations"
     for name in record.see.split(", "):
-        assert name in operations.BY_NAME, f"{file}: see of {record.name} names {name}"
+        assert name in {*operations.BY_NAME, *ROWS}, f"{file}: see of {record.name} names {name}"
     if record.output_of:
+        if record.output_of in ROWS:
+            return
         activation = operations.BY_NAME.get(record.output_of)
         assert activation, f"{file}: output_of of {record.name} names {record.output_of}"
         assert activation.range, f"{file}: add the range of {activation.name}, for its outputs"
@@ -161,7 +172,9 @@ def test_kernel_is_used(kernel):
         "descend_with_momentum",
         "squared_error",
         "logistic_loss",
+        "softmax_loss",
     }
+    others |= {f"{name}_{form}" for name in ROWS for form in ("rows", "columns")}
     assert stem in others | set(UFUNCS), (
         f"fastact/_core/operations: add a record for {stem}, of the kernel {kernel}"
     )
@@ -238,6 +251,20 @@ def test_has_benchmarks(benchmarked, name):
         assert name in benchmarked[benchmark], f"asv_bench/benchmarks: add {name} to {benchmark}"
 
 
+@pytest.mark.parametrize("name", ROWS)
+def test_operation_on_rows_is_complete(benchmarked, name):
+    stub = (PACKAGE / "__init__.pyi").read_text(encoding="utf-8")
+    assert f"{name}: _{name} | ufunc" in stub
+    for form in ("rows", "columns"):
+        for kind in ("f32", "f64"):
+            assert f"{name}_{form}_{kind}" in core.kernel_table("baseline")
+    for benchmark in ("times.Rows.time_call", "ratios.Rows.track_over_numpy"):
+        assert name in benchmarked[benchmark], f"asv_bench/benchmarks: add {name} to {benchmark}"
+    if "_backward" not in name:
+        assert name.replace("_", "") in map(str.lower, LAYERS)
+        assert f"{name}_backward" in ROWS
+
+
 @pytest.mark.parametrize("name", sorted(set(LAYERS) - {"Layer", "Activation"}))
 def test_layer_has_benchmarks(benchmarked, name):
     for benchmark in ("times.Layers.time_forward", "ratios.Layers.track_backward"):
@@ -278,6 +305,9 @@ BENCHMARKS_OF_TARGETS = {
     "sigmoid of a number": "Beside.track_over_the_plain_call",
     "sigmoid of integers, 16, new result": "Beside.track_over_the_plain_call",
     "relu float64, 65,536, stride 2": "InCache.track_over_memcpy",
+    "softmax of rows, out=": "Rows.track_over_numpy",
+    "logarithm and gradients of softmax of rows, out=": "Rows.track_over_numpy",
+    "a row, 65,536, out=": "Rows.track_over_numpy",
     "4 Mi on all threads, over one": "Threads.track_over_one_thread",
     "4 Mi on all threads, over one, other processors busy": "Threads.track_over_one_thread",
 }

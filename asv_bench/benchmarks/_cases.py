@@ -8,6 +8,7 @@ NotImplementedError, which asv records as "n/a".
 
 import ast
 import contextlib
+import functools
 import importlib.util
 import math
 import os
@@ -49,7 +50,10 @@ def load_package(folder, name):
     return package
 
 
-OPERATIONS = load_package(SOURCE / "_core" / "operations", "fastact_operations").OPERATIONS
+_RECORDS = load_package(SOURCE / "_core" / "operations", "fastact_operations")
+OPERATIONS = _RECORDS.OPERATIONS
+# Operations on rows; commits before them have none.
+ROW_OPERATIONS = {op.name: op for op in getattr(_RECORDS, "ROW_OPERATIONS", ())}
 OPERANDS = {operation.name: operation.operands for operation in OPERATIONS}
 UFUNCS = list(OPERANDS)
 DTYPES = ["float32", "float64", "float16", "bfloat16"]
@@ -130,6 +134,34 @@ def function_of(operation, dtype):
         if function(*arrays).dtype == dtype_of(dtype):
             return function
     raise NotImplementedError(f"{operation} has no loop of {dtype}")
+
+
+# Shapes of operands of operations on rows, and a single long row.
+ROWS = {
+    "1 x 10": (1, 10),
+    "32 x 10": (32, 10),
+    "4096 x 64": (4096, 64),
+    "256 x 1000": (256, 1000),
+    "65536": (CACHED,),
+}
+
+
+def make_rows(operation, dtype, shape, axis=-1):
+    """Make a call of an operation on rows, and what NumPy does for the same."""
+    record = ROW_OPERATIONS[operation]
+    function = getattr(fastact, operation)
+    random = np.random.default_rng(0)
+    x = random.normal(0, 4, ROWS[shape]).astype(dtype_of(dtype))
+    operands = [x]
+    if record.output_of is not None:
+        grad = random.standard_normal(x.shape).astype(x.dtype)
+        operands = [grad, getattr(fastact, record.output_of)(x)]
+    if axis == 0 and x.ndim == 2:
+        operands = [np.ascontiguousarray(operand.T) for operand in operands]
+        function = functools.partial(function, axis=0)
+    operands = [place(operand.reshape(-1)).reshape(operand.shape) for operand in operands]
+    out = place(np.empty(x.size, x.dtype)).reshape(operands[0].shape)
+    return Call(function, operands, out), Call(record.numpy, operands, np.empty_like(out))
 
 
 def make_negative(size, out=True):

@@ -28,6 +28,8 @@ from ._cases import (
     OPERATIONS,
     PAUSE,
     RESULTS,
+    ROW_OPERATIONS,
+    ROWS,
     SMALL,
     UFUNCS,
     Call,
@@ -36,6 +38,7 @@ from ._cases import (
     make_layer,
     make_memcpy,
     make_negative,
+    make_rows,
     make_slope,
     make_view,
     place,
@@ -104,6 +107,23 @@ class InCache(_Ratio):
 
     track_over_memcpy.pretty_name = "In cache: time / memcpy's"
     track_over_memcpy.unit = "x time of memcpy"
+
+
+class Rows(_Ratio):
+    """An operation on rows over NumPy's functions for the same."""
+
+    params = (list(ROW_OPERATIONS), ["float32", "float64"], list(ROWS))
+    param_names = ("ufunc", "dtype", "shape")
+
+    def setup(self, *case):
+        use_threads(1)
+        self.ours, self.theirs = make_rows(*case)
+
+    def track_over_numpy(self, *_):
+        return round_to_digits(race(self.ours.timer(), self.theirs.timer()))
+
+    track_over_numpy.pretty_name = "Rows: time / NumPy's"
+    track_over_numpy.unit = "x time of NumPy"
 
 
 class OutOfCache(_Ratio):

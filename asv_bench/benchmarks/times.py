@@ -13,11 +13,14 @@ from ._cases import (
     LAYOUTS,
     NEW_PROCESS,
     RESULTS,
+    ROW_OPERATIONS,
+    ROWS,
     SIZES,
     SMALL,
     UFUNCS,
     make_call,
     make_layer,
+    make_rows,
     processors,
     use_threads,
 )
@@ -46,6 +49,22 @@ class Ufuncs(_Time):
         self.call()
 
     time_call.pretty_name = "A call"
+
+
+class Rows(_Time):
+    """Operations on rows, along the last axis and, of the transposed operands, the first."""
+
+    params = (list(ROW_OPERATIONS), DTYPES, list(ROWS), [-1, 0])
+    param_names = ("ufunc", "dtype", "shape", "axis")
+
+    def setup(self, *case):
+        use_threads(1)
+        self.call, _ = make_rows(*case)
+
+    def time_call(self, *_):
+        self.call()
+
+    time_call.pretty_name = "A call on rows"
 
 
 class Threads(_Time):

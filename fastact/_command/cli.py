@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from fastact import __version__
-from fastact._core.operations import OPERATIONS
+from fastact._core.operations import OPERATIONS, ROW_OPERATIONS
 from fastact._core.ufuncs import supported
 
 # Far larger than every cache. The arrays of float64 still take less than 2 GiB together.
@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--exhaustive", action="store_true", help="try every float32 input")
     check.add_argument("--peers", action="store_true", help="measure the errors of other packages")
     check.add_argument("--isa", choices=supported, help="one instruction set only")
-    names = [operation.name for operation in OPERATIONS]
+    names = [record.name for record in OPERATIONS] + [record.name for record in ROW_OPERATIONS]
     check.add_argument("--operation", choices=names, metavar="NAME", help="one operation only")
     check.set_defaults(run=_check)
 

@@ -54,7 +54,7 @@ def ulp_error(result: Array, exact: Array) -> NDArray[np.float64]:
     result, exact = np.asarray(result), np.asarray(exact)
     with np.errstate(all="ignore"):
         distance = np.abs(result.astype(exact.dtype) - exact)
-        error = (distance * _per_ulp(exact, result.dtype)).astype(np.float64)
+        error = (distance * per_ulp(exact, result.dtype)).astype(np.float64)
         special = ~np.isfinite(error)
         if special.any():
             nearest = rounded(exact, result.dtype)
@@ -68,11 +68,11 @@ def rounded(exact: Array, dtype: np.dtype[Any]) -> Array:
     if dtype.kind == "f":
         return exact.astype(dtype)
     # The casts of ml_dtypes go by way of float32, and round twice.
-    per_ulp = _per_ulp(exact, dtype)
-    return (np.rint(exact * per_ulp) / per_ulp).astype(dtype)
+    scale = per_ulp(exact, dtype)
+    return (np.rint(exact * scale) / scale).astype(dtype)
 
 
-def _per_ulp(exact: Array, dtype: np.dtype[Any]) -> Array:
+def per_ulp(exact: Array, dtype: np.dtype[Any]) -> Array:
     """Compute 1 / ULP, a power of two, for a result of type `dtype`."""
     info = float_info(dtype)
     if exact.dtype != np.float64:

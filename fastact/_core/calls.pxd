@@ -37,14 +37,13 @@ cdef struct Operation:
     int cast_to[TYPES]             # an integer type -> that of the result, if there is no kernel; or 0
     Kernel bfloat16
     int nin
+    bint on_rows                  # whether this is a generalized ufunc, with kernels over rows
     bint has_default
     double default
     PyObject *default_name
     call_t numpy_call
 
-cdef void ufunc_loop(
-    char **args, const cnp.npy_intp *dimensions, const cnp.npy_intp *steps, void *data
-) noexcept nogil
+cdef cnp.PyUFuncGenericFunction loop_of_ufunc(const Operation *op) noexcept
 
 cdef object fast_call(object self, PyObject *const *args, size_t nargsf, PyObject *kwnames)
 

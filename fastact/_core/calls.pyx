@@ -24,6 +24,7 @@ from fastact._core.kernel cimport MAX_INPUTS, Kernel
 from fastact._core.layouts cimport run_arrays
 from fastact._core.locks cimport load, store
 from fastact._core.memory cimport LARGE, new_array
+from fastact._core.rows cimport rows_loop, run_rows
 from fastact._core.scalars cimport new_scalar, scalar_type
 from fastact._core.threads cimport RELEASE
 
@@ -70,6 +71,7 @@ cdef extern from "numpy/ufuncobject.h":
 
 # The keywords of a call are interned. This string is too, so they can be compared by address.
 cdef object OUT = sys.intern("out")
+cdef object AXIS = sys.intern("axis")
 _made = []                        # all ufuncs; never freed
 cdef dict _modules = sys.modules
 # NumPy's type number of ml_dtypes.bfloat16, or -1 until its loops are registered.
@@ -81,6 +83,11 @@ cdef void ufunc_loop(
     char **args, const cnp.npy_intp *dimensions, const cnp.npy_intp *steps, void *data
 ) noexcept nogil:
     run(<const Kernel *> data, args, dimensions[0], <const Py_ssize_t *> steps)
+
+
+cdef cnp.PyUFuncGenericFunction loop_of_ufunc(const Operation *op) noexcept:
+    """The function that NumPy calls for each inner loop of a ufunc."""
+    return <cnp.PyUFuncGenericFunction> (rows_loop if op.on_rows else ufunc_loop)
 
 
 # ------------------------------------------------------------------- fast path
@@ -124,6 +131,18 @@ cdef inline bint is_small_int(PyObject *operand) except -1:
     return not overflow and -(1 << 53) <= value <= 1 << 53
 
 
+cdef inline bint is_last_axis(PyObject *axis, int ndim) except -1:
+    """Whether an axis, which may be NULL for the default, is the last of some dimensions."""
+    cdef int overflow
+    cdef long long value
+    if axis == NULL:
+        return ndim > 0
+    if not PyLong_CheckExact(axis):
+        return False
+    value = PyLong_AsLongLongAndOverflow(<object> axis, &overflow)
+    return not overflow and ndim > 0 and (value == -1 or value == ndim - 1)
+
+
 cdef inline bint writeable(PyObject *array) noexcept:
     cdef int flags = PyArray_FLAGS(<PyArrayObject *> array)
     return flags & cnp.NPY_ARRAY_WRITEABLE and not flags & WARN_ON_WRITE
@@ -143,6 +162,7 @@ cdef object fast_call(object self, PyObject *const *args, size_t nargsf, PyObjec
     cdef Py_ssize_t given = PyVectorcall_NARGS(nargsf)
     cdef PyObject *out = NULL
     cdef PyObject *last = NULL                       # the operand that has a default
+    cdef PyObject *axis = NULL
     cdef PyObject *name
     cdef Py_ssize_t i
     if kwnames != NULL:
@@ -152,6 +172,8 @@ cdef object fast_call(object self, PyObject *const *args, size_t nargsf, PyObjec
                 out = args[given + i]
             elif name == op.default_name and given == op.nin - 1:
                 last = args[given + i]
+            elif name == <PyObject *> AXIS and op.on_rows:
+                axis = args[given + i]
             else:
                 return general_call(self, args, nargsf, kwnames)
     cdef int arrays = op.nin - op.has_default        # operands that must be arrays
@@ -176,6 +198,7 @@ cdef object fast_call(object self, PyObject *const *args, size_t nargsf, PyObjec
     cdef Py_ssize_t steps[MAX_INPUTS + 1]
     cdef double number                               # room for one element of any type
     cdef bint even = True                            # whether all have the same shape
+    cdef Py_ssize_t row                              # elements of one, in an operation on rows
     cdef int flags
     operands[0] = first
     data[0] = PyArray_BYTES(first)
@@ -204,6 +227,9 @@ cdef object fast_call(object self, PyObject *const *args, size_t nargsf, PyObjec
             return general_call(self, args, nargsf, kwnames)
         order &= flags
         even = even and same_shape(first, <PyArrayObject *> out)
+    if op.on_rows and not (
+            even and order & cnp.NPY_ARRAY_C_CONTIGUOUS and is_last_axis(axis, PyArray_NDIM(first))):
+        return general_call(self, args, nargsf, kwnames)
     if not even or not order & CONTIGUOUS or not PyArray_NDIM(first):
         result = run_arrays(kernel, <void **> operands, data, out)
         return general_call(self, args, nargsf, kwnames) if result is None else result
@@ -220,12 +246,29 @@ cdef object fast_call(object self, PyObject *const *args, size_t nargsf, PyObjec
             return general_call(self, args, nargsf, kwnames)
     data[op.nin] = target
     steps[op.nin] = kernel.item
-    if n < RELEASE:
+    if op.on_rows:
+        row = PyArray_DIMS(first)[PyArray_NDIM(first) - 1]
+        run_contiguous_rows(kernel, data, n // row if row else 0, row, steps)
+    elif n < RELEASE:
         run(kernel, data, n, steps)
     else:
         with nogil:
             run(kernel, data, n, steps)
     return result
+
+
+cdef run_contiguous_rows(
+    const Kernel *kernel, char **data, Py_ssize_t rows, Py_ssize_t n, const Py_ssize_t *steps
+):
+    cdef Py_ssize_t row_steps[MAX_INPUTS + 1]
+    cdef int i
+    for i in range(kernel.nin + 1):
+        row_steps[i] = n * kernel.item
+    if rows * n < RELEASE:
+        run_rows(kernel, data, rows, row_steps, n, steps)
+    else:
+        with nogil:
+            run_rows(kernel, data, rows, row_steps, n, steps)
 
 
 cdef inline object new_result(PyArrayObject *like, Py_ssize_t size, bint fortran):
@@ -269,7 +312,7 @@ cdef object scalar_call(
     cdef int i, arrays = op.nin - op.has_default
     cdef void *value = NULL
     cdef int type_number = scalar_type(args[0], &value)
-    if type_number == cnp.NPY_NOTYPE or out != NULL:
+    if type_number == cnp.NPY_NOTYPE or out != NULL or op.on_rows:
         return general_call(self, args, nargsf, kwnames)
     cdef Kernel *kernel = op.by_type[type_number]
     if kernel == NULL:
@@ -453,7 +496,7 @@ cdef int add_bfloat16(object ufunc, int type_number) except -1:
     for i in range(op.nin + 1):
         types[i] = type_number
     return PyUFunc_RegisterLoopForType(
-        <PyUFuncObject *> ufunc, type_number, ufunc_loop, types, &op.bfloat16)
+        <PyUFuncObject *> ufunc, type_number, loop_of_ufunc(op), types, &op.bfloat16)
 
 
 cdef int find_bfloat16() except -1:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fastact._core.operations import Operation
+    from fastact._core.operations import Operation, RowOperation
 
 # The bits of infinity, which a formula over the bits of a 16-bit type takes as an argument.
 INFINITIES = {"f16": 0x7C00, "bf16": 0x7F80}
@@ -149,6 +149,16 @@ class _{name}(ufunc):  # type: ignore[misc]
 
 {name}: _{name} | ufunc
 """
+_ROW_OPTIONS = """
+class _RowOptions(TypedDict, total=False):
+    axis: SupportsIndex
+    axes: Any
+    casting: Literal["no", "equiv", "safe", "same_kind", "unsafe"]
+    order: Literal["K", "A", "C", "F"]
+    dtype: DTypeLike | None
+    subok: bool
+    signature: Any
+"""
 _OTHERS = (
     "get_include",
     "get_num_threads",
@@ -159,18 +169,20 @@ _OTHERS = (
 )
 
 
-def stub(operations: Sequence[Operation]) -> str:
+def stub(operations: Sequence[Operation], row_operations: Sequence[RowOperation]) -> str:
     """Generate `fastact/__init__.pyi`.
 
     Parameters
     ----------
     operations : sequence of Operation
+    row_operations : sequence of RowOperation
 
     Returns
     -------
     str
     """
-    names = sorted([*_OTHERS, *(operation.name for operation in operations)])
+    functions = [record.name for record in operations] + [row.name for row in row_operations]
+    names = sorted([*_OTHERS, *functions])
     text = _HEAD.replace("{names}", "".join(f'    "{name}",\n' for name in names))
     for operation in operations:
         # Operands are positional-only, except for a last one with a default.
@@ -180,4 +192,10 @@ def stub(operations: Sequence[Operation]) -> str:
         else:
             operands[-1:] = ["/", f"{operands[-1]} = {operation.default}"]
         text += _UFUNC.format(name=operation.name, operands=", ".join(operands))
+    text += _ROW_OPTIONS
+    row_ufunc = _UFUNC.replace("_Options", "_RowOptions")
+    for row_operation in row_operations:
+        operands = [f"{operand}: ArrayLike" for operand in (*row_operation.operands, "/")]
+        operands[-1] = "/"
+        text += row_ufunc.format(name=row_operation.name, operands=", ".join(operands))
     return text

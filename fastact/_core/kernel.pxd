@@ -12,6 +12,11 @@ ctypedef void (*unary_t)(void *a, void *out, Py_ssize_t n) noexcept nogil
 ctypedef void (*binary_t)(void *a, void *b, void *out, Py_ssize_t n) noexcept nogil
 ctypedef void (*ternary_t)(void *a, void *b, void *c, void *out, Py_ssize_t n) noexcept nogil
 
+# Kernels over rows; `b` is NULL for an operation of one operand. Steps are in elements.
+ctypedef void (*rows_t)(void *a, void *b, void *out, Py_ssize_t rows, Py_ssize_t n) noexcept nogil
+ctypedef void (*columns_t)(
+    void *a, void *b, void *out, const Py_ssize_t *steps, Py_ssize_t n, Py_ssize_t width) noexcept nogil
+
 cdef enum:
     MAX_INPUTS = 3
 
@@ -19,6 +24,8 @@ cdef struct Kernel:
     # One operation on one type.
     void *loop                # loop over contiguous operands of the computation type
     void *shared_loop         # the same, but the last input is a single value; or NULL
+    rows_t rows               # in place of `loop`, for an operation on rows: over contiguous rows,
+    columns_t columns         # and over rows side by side
     convert_t load            # converts from the type of the arrays to the computation type,
     convert_t store           # and back; NULL if the two types are the same
     convert_t every_second    # copies every second element; NULL if not available

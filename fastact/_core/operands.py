@@ -1,6 +1,5 @@
 """Checks and conversions of the operands of layers and losses."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -68,29 +67,6 @@ def float_dtype(who: object, x: Any) -> np.dtype[Any]:
 def wide(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """Return the dtype to compute in: float32 for narrower dtypes, else `dtype` itself."""
     return np.dtype(np.float32) if dtype.itemsize < 4 else dtype
-
-
-def compute_wide(
-    function: Callable[..., Any],
-    operands: tuple[Any, ...],
-    dtype: np.dtype[Any],
-    out: NDArray[Any] | None,
-) -> Any:
-    """Call ``function(*operands, out)`` in `wide(dtype)` and convert the result to `dtype`.
-
-    `out` may share memory with the operands.
-    """
-    direct = None
-    if out is not None:
-        check_out(out, operands[0].shape, dtype)
-        # `function` may overwrite the first operand, but reads the others after that.
-        if out.dtype == wide(dtype) and not any(
-            np.may_share_memory(out, operand) for operand in operands[1:]
-        ):
-            direct = np.asarray(out)  # np.matrix would always be two-dimensional
-    with np.errstate(all="ignore"):
-        y = function(*(operand.astype(wide(dtype), copy=False) for operand in operands), direct)
-        return y.astype(dtype, copy=False) if out is None else delivered(y, out)
 
 
 def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:

@@ -15,4 +15,14 @@ cdef struct Layout:
     Py_ssize_t steps[MAX_INPUTS + 1][MAX_DIMS]       # in bytes; 0 where an operand is broadcast
     char *data[MAX_INPUTS + 1]
 
+cdef void gather_tile(
+    const Kernel *kernel, char *array, Py_ssize_t row_step, Py_ssize_t column_step,
+    char *block, Py_ssize_t rows, Py_ssize_t columns
+) noexcept nogil
+
+cdef void scatter_tile(
+    const Kernel *kernel, char *block, char *array, Py_ssize_t row_step, Py_ssize_t column_step,
+    Py_ssize_t rows, Py_ssize_t columns
+) noexcept nogil
+
 cdef void run_layout(const Kernel *kernel, Layout *layout, bint alone) noexcept nogil

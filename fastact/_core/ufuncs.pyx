@@ -3,7 +3,8 @@
 Design
 ------
 An operation is a `numpy.ufunc` whose loops are all the same function, `ufunc_loop`, which
-passes its operands to the engine. The `data` pointer of each loop is its kernel.
+passes its operands to the engine. The `data` pointer of each loop is its kernel. Operations on rows
+are generalized ufuncs, with `rows_loop` in its place.
 """
 
 import importlib
@@ -16,21 +17,24 @@ from cpython.mem cimport PyMem_Malloc
 from cpython.object cimport PyObject
 from libc.string cimport memset
 
-from fastact._core.calls cimport Operation, PyUFuncObject, add_ufunc, fast_call, ufunc_loop
-from fastact._core.kernel cimport MAX_INPUTS, Kernel, convert_t, loop_or_null, transpose_t
+from fastact._core.calls cimport Operation, PyUFuncObject, add_ufunc, fast_call, loop_of_ufunc
+from fastact._core.kernel cimport (
+    MAX_INPUTS, Kernel, columns_t, convert_t, loop_or_null, rows_t, transpose_t,
+)
 
 import numpy as np
 
 from fastact._core import cpu, targets
-from fastact._core.operations import OPERATIONS
+from fastact._core.operations import OPERATIONS, ROW_OPERATIONS
 
 cnp.import_array()
 cnp.import_ufunc()
 
 cdef extern from "numpy/ufuncobject.h":
-    object PyUFunc_FromFuncAndData(
+    object PyUFunc_FromFuncAndDataAndSignature(
         cnp.PyUFuncGenericFunction *functions, void **data, char *types, int ntypes,
-        int nin, int nout, int identity, const char *name, const char *doc, int unused)
+        int nin, int nout, int identity, const char *name, const char *doc, int unused,
+        const char *signature)
     const int PyUFunc_None
 
 _kept = []                        # objects that C pointers refer to; never freed, like the ufuncs
@@ -45,7 +49,8 @@ cdef bint find_kernel(dict table, str name, int nin, str kind, Py_ssize_t item, 
     kernel.transpose = <transpose_t> loop_or_null(table, f"transpose_{item}")
     kernel.stream = <convert_t> loop_or_null(table, "stream")
     kernel.loop = loop_or_null(table, f"{name}_{kind}")
-    if kernel.loop == NULL:
+    kernel.rows = <rows_t> loop_or_null(table, f"{name}_rows_{kind}")
+    if kernel.loop == NULL and kernel.rows == NULL:
         kernel.load = <convert_t> loop_or_null(table, f"load_{kind}")
         kernel.store = <convert_t> loop_or_null(table, f"store_{kind}")
         if kernel.load == NULL:
@@ -55,12 +60,14 @@ cdef bint find_kernel(dict table, str name, int nin, str kind, Py_ssize_t item, 
         kernel.loop = loop_or_null(table, f"{name}_narrow")
         if kernel.loop == NULL:
             kernel.loop = loop_or_null(table, f"{name}_f32")
+        kernel.rows = <rows_t> loop_or_null(table, f"{name}_rows_f32")
+    kernel.columns = <columns_t> loop_or_null(table, f"{name}_columns_{kind}")
     kernel.shared_loop = loop_or_null(table, f"{name}_shared_{kind}")
-    return kernel.loop != NULL
+    return kernel.loop != NULL or kernel.rows != NULL
 
 
 cdef const Kernel *kernel_of(object ufunc, int type_number, int nin) noexcept:
-    """The kernel of a ufunc with `nin` inputs for one of NumPy's built-in types.
+    """The kernel of an elementwise ufunc with `nin` inputs for one of NumPy's built-in types.
 
     NULL if `ufunc` is not a ufunc of this module, or has no such kernel.
     """
@@ -68,7 +75,7 @@ cdef const Kernel *kernel_of(object ufunc, int type_number, int nin) noexcept:
     if type(ufunc) is not np.ufunc or (<PyUFuncObject *> ufunc).vectorcall != fast_call:
         return NULL
     op = <Operation *> (<PyUFuncObject *> ufunc).data
-    return op.by_type[type_number] if op.nin == nin else NULL
+    return op.by_type[type_number] if op.nin == nin and not op.on_rows else NULL
 
 
 cdef object make_ufunc(operation, dict table):
@@ -79,6 +86,7 @@ cdef object make_ufunc(operation, dict table):
     if not 1 <= len(operation.operands) <= MAX_INPUTS:
         raise ValueError(f"{operation.name}: {len(operation.operands)} operands, wanted 1 to {MAX_INPUTS}")
     op.nin = len(operation.operands)
+    op.on_rows = operation.core is not None
     op.has_default = operation.default is not None
     if op.has_default:
         op.default = operation.default
@@ -92,7 +100,7 @@ cdef object make_ufunc(operation, dict table):
         kind = f"{dtype.kind}{8 * dtype.itemsize}"
         if not find_kernel(table, operation.name, op.nin, kind, dtype.itemsize, &op.kernels[count]):
             continue
-        op.functions[count] = <cnp.PyUFuncGenericFunction> ufunc_loop
+        op.functions[count] = loop_of_ufunc(op)
         op.data[count] = &op.kernels[count]
         for i in range(op.nin + 1):
             op.types[count * (op.nin + 1) + i] = <char> dtype.num
@@ -101,10 +109,12 @@ cdef object make_ufunc(operation, dict table):
     if not count:
         raise LookupError(f"the kernel table has no row for {operation.name}")
     name, doc = operation.name.encode(), operation.doc.encode()
-    _kept.extend((name, doc))
-    ufunc = PyUFunc_FromFuncAndData(
-        op.functions, op.data, op.types, count, op.nin, 1, PyUFunc_None, name, doc, 0)
-    for char in "?bBhHiIlLqQ" if op.nin == 1 else "":
+    core = operation.core.encode() if op.on_rows else None
+    _kept.extend((name, doc, core))
+    ufunc = PyUFunc_FromFuncAndDataAndSignature(
+        op.functions, op.data, op.types, count, op.nin, 1, PyUFunc_None, name, doc, 0,
+        <const char *> core if op.on_rows else NULL)
+    for char in "?bBhHiIlLqQ" if op.nin == 1 and not op.on_rows else "":
         dtype = np.dtype(char)
         if op.by_type[dtype.num] == NULL:
             op.cast_to[dtype.num] = ufunc.resolve_dtypes((dtype, None))[1].num
@@ -133,6 +143,12 @@ def make_ufuncs(isa):
     return {operation.name: make_ufunc(operation, table) for operation in OPERATIONS}
 
 
+def make_row_ufuncs(isa):
+    """The generalized ufuncs of `operations.ROW_OPERATIONS` by name."""
+    table = kernel_table(isa)
+    return {operation.name: make_ufunc(operation, table) for operation in ROW_OPERATIONS}
+
+
 features = cpu.features({feature for target in targets.TARGETS for feature in target.features})
 # Instruction sets that the processor supports and that were built. The package may have been built
 # for another kind of processor.
@@ -141,3 +157,4 @@ supported = tuple(
     if importlib.util.find_spec(f"fastact._core.kernels._{name}"))
 isa = targets.choose(supported, os.environ.get("FASTACT_ISA"))
 ufuncs = make_ufuncs(isa)
+row_ufuncs = make_row_ufuncs(isa)

@@ -151,3 +151,29 @@ def test_jax(name):
     grad = jax.jit(jax.grad(lambda x: (activation(x) * x).sum()))(x)
     expected = backward(x, x).astype("f8") + forward(x)
     np.testing.assert_allclose(np.asarray(grad), expected, rtol=1e-6, atol=1e-6)
+
+
+# --------------------------------------------------------------- operations on rows
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+def test_rows_of_dask(name):
+    da = pytest.importorskip("dask.array")
+    x = np.random.default_rng(0).normal(0, 4, (60, 50)).astype("f4")
+    function = getattr(fastact, name)
+    chunks = da.from_array(x, chunks=(16, 50))
+    same(function(chunks).compute(), function(x))
+    same(function(da.from_array(x, chunks=(60, 16)), axis=0).compute(), function(x, axis=0))
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+def test_rows_of_xarray(name):
+    xarray = pytest.importorskip("xarray")
+    x = np.random.default_rng(0).normal(0, 4, (6, 5)).astype("f4")
+    labelled = xarray.DataArray(x, dims=["sample", "class"])
+    function = getattr(fastact, name)
+    result = xarray.apply_ufunc(
+        function, labelled, input_core_dims=[["sample"]], output_core_dims=[["sample"]]
+    )
+    assert result.dims == ("class", "sample")
+    same(result.values, function(x.T))

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastact._command import inputs
-from fastact._core.operations import Operation
+from fastact._core.operations import Operation, RowOperation
+from fastact._core.ufuncs import row_ufuncs
 
 Array = NDArray[Any]
 
@@ -21,6 +22,8 @@ VALUES = 1 << 16
 
 # Views of the first columns of a matrix: how many columns, of how many.
 VIEWS = {"64 of 80 columns": (64, 80), "8 of 12 columns": (8, 12), "256 of 320 columns": (256, 320)}
+# Shapes of operands of operations on rows.
+ROWS = {"1 x 10": (1, 10), "32 x 10": (32, 10), "4096 x 64": (4096, 64), "256 x 1000": (256, 1000)}
 # Channels, height and width of the images.
 IMAGE = (32, 28, 28)
 # Parameters, given the number as an array of the type of the arrays and the shape of the latter.
@@ -49,7 +52,8 @@ class Case:
         The number of elements.
     layout : str
         Layout of the operands: "contiguous", "stride 2", "transposed", "matrix" (of 64 columns),
-        "NCHW" (images), "NHWC" (a view of these, with the channels last), or a key of `VIEWS`.
+        "NCHW" (images), "NHWC" (a view of these, with the channels last), or a key of `VIEWS` or
+        `ROWS`.
         `out` is contiguous. Or "in place", where `out` is the first operand; "denormal", where the
         inputs are; "number" or "NumPy scalar", where the operand is no array.
     out : bool
@@ -62,7 +66,7 @@ class Case:
         The parameter, if it is not a Python number: a key of `SLOPES`.
     """
 
-    operation: Operation
+    operation: Operation | RowOperation
     dtype: str = "float32"
     size: int = CACHED
     layout: str = "contiguous"
@@ -80,7 +84,7 @@ class Case:
 
 
 def cases(
-    operations: Iterable[Operation],
+    operations: Iterable[Operation | RowOperation],
     dtypes: Iterable[str] = ("float32",),
     sizes: Iterable[int] = (CACHED,),
     **others: Any,
@@ -108,6 +112,8 @@ def make_operands(case: Case) -> dict[str, Any]:
     """Make the operands of a case, in its layout."""
     dtype = dtype_of(case.dtype)
     assert dtype is not None
+    if isinstance(case.operation, RowOperation):
+        return _make_rows(case.operation, dtype, case)
     values = _values(case.operation, dtype, case.layout == "denormal")
     operands = {
         name: _lay_out(v, case.size, case.layout) if isinstance(v, np.ndarray) else v
@@ -119,6 +125,17 @@ def make_operands(case: Case) -> dict[str, Any]:
         shape = next(iter(operands.values())).shape
         operands[name] = SLOPES[case.slope](np.array(operands[name], dtype), shape)
     return operands
+
+
+def _make_rows(operation: RowOperation, dtype: np.dtype[Any], case: Case) -> dict[str, Any]:
+    """Make the operands of an operation on rows; one row if the layout has no shape."""
+    rng = np.random.default_rng(2)
+    shape = ROWS.get(case.layout, (case.size,))
+    x = rng.normal(0, 4, shape).astype(dtype)
+    if operation.output_of is None:
+        return {"x": x}
+    output: Array = row_ufuncs[operation.output_of](x)
+    return {"grad": rng.normal(size=shape).astype(dtype), "y": output}
 
 
 def _make_values(operation: Operation, dtype: np.dtype[Any], denormal: bool) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from fastact._command.console import machine, progress
 from fastact._command.peers.base import Peer, Work
 from fastact._command.peers.fastact import Fastact
 from fastact._command.timing import race
-from fastact._core.operations import Operation
+from fastact._core.operations import Operation, RowOperation
 from fastact._core.threads import get_num_threads
 from fastact._core.ufuncs import ufuncs
 
@@ -65,7 +65,10 @@ def busy_processes(n: int) -> Iterator[None]:
 
 
 def prepare(
-    peers: Iterable[Peer], operation: Operation, values: dict[str, Any], out: Array | None
+    peers: Iterable[Peer],
+    operation: Operation | RowOperation,
+    values: dict[str, Any],
+    out: Array | None,
 ) -> dict[str, Work]:
     """Prepare a work for fastact, first, and for all peers that support it."""
     works = {p.name: p.prepare(operation, values, out) for p in (Fastact(), *peers)}
@@ -159,7 +162,7 @@ def _competitors(peers: list[Peer], target: Target) -> list[Peer]:
     return [peer for peer in peers if target.peers is None or peer.name in target.peers]
 
 
-def _settle(operation: Operation, values: dict[str, Any]) -> None:
+def _settle(operation: Operation | RowOperation, values: dict[str, Any]) -> None:
     """Repeat a call in place until the values change no more, and are past the denormal ones."""
     first = next(iter(values.values()))
     for _ in range(SETTLE_CALLS):
@@ -172,16 +175,18 @@ def fastest(times: dict[str, float], excluded: list[str]) -> str | None:
     return min(rivals, key=times.__getitem__, default=None)
 
 
-def _errors(peers: list[Peer], operation: Operation, dtype_name: str) -> dict[str, Errors] | None:
+def _errors(
+    peers: list[Peer], operation: Operation | RowOperation, dtype_name: str
+) -> dict[str, Errors] | None:
     """Find the greatest errors of everyone, over all inputs and above `ULP_FROM`.
 
     None if fastact lacks the operation for this type, or the type does not exist here. Of
-    integers, none are measured.
+    integers, and of operations on rows, none are measured.
     """
     dtype = dtype_of(dtype_name)
     if dtype is None:
         return None
-    if dtype.kind in "iu":
+    if dtype.kind in "iu" or isinstance(operation, RowOperation):
         return {}
     x = inputs.sample(dtype, ERROR_INPUTS)
     values = inputs.operands(operation, x)
@@ -202,8 +207,8 @@ def _errors(peers: list[Peer], operation: Operation, dtype_name: str) -> dict[st
     return greatest
 
 
-def too_inexact(greatest: dict[str, Errors], operation: Operation) -> list[str]:
+def too_inexact(greatest: dict[str, Errors], operation: Operation | RowOperation) -> list[str]:
     """List those that do not compete, because they trade accuracy for speed."""
-    if not (operation.costly and operation.forward):
+    if isinstance(operation, RowOperation) or not (operation.costly and operation.forward):
         return []
     return [name for name, error in greatest.items() if (error["above"] or 0) > MAX_ULP]

@@ -15,10 +15,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastact._command.bench.cases import CACHED, IMAGE, Case, cases, make_operands
+from fastact._command.bench.cases import CACHED, IMAGE, ROWS, Case, cases, make_operands
 from fastact._command.peers.base import Work
 from fastact._command.peers.fastact import Fastact
-from fastact._core.operations import BY_NAME, OPERATIONS, Operation, sigmoid
+from fastact._core.operations import (
+    BY_NAME,
+    OPERATIONS,
+    ROW_OPERATIONS,
+    Operation,
+    RowOperation,
+    sigmoid,
+)
 from fastact._core.threads import get_num_threads, set_num_threads
 
 Array = NDArray[Any]
@@ -115,7 +122,7 @@ def _own_contiguous(case: Case, out: Array | None) -> Work:
     return _own(case.operation, values, np.empty_like(out))
 
 
-def _own(operation: Operation, values: dict[str, Any], out: Array | None) -> Work:
+def _own(operation: Operation | RowOperation, values: dict[str, Any], out: Array | None) -> Work:
     work = Fastact().prepare(operation, values, out)
     assert work is not None
     return work
@@ -146,6 +153,17 @@ _BOUND_BY_MEMORY = tuple(
     for case in cases(OPERATIONS, FLOATS, [LARGE])
     if not (case.operation.costly and case.operation.forward and case.dtype == "float32")
 )
+
+_SOFTMAX, _OTHER_ROWS = ROW_OPERATIONS[:1], ROW_OPERATIONS[1:]
+
+
+def _rows(operations: tuple[RowOperation, ...]) -> tuple[Case, ...]:
+    return tuple(
+        case
+        for layout, shape in ROWS.items()
+        for case in cases(operations, sizes=[math.prod(shape)], layout=layout)
+    )
+
 
 _ALL_TARGETS = (
     Target("16 elements, out=", 0.40, cases(OPERATIONS, sizes=[SMALL])),
@@ -210,6 +228,9 @@ _ALL_TARGETS = (
         alone=True,
     ),
     Target("16-bit types, 65,536", 0.80, cases(FORWARD, NARROW)),
+    Target("softmax of rows, out=", 0.80, _rows(_SOFTMAX)),
+    Target("logarithm and gradients of softmax of rows, out=", 0.95, _rows(_OTHER_ROWS)),
+    Target("a row, 65,536, out=", 0.95, cases(ROW_OPERATIONS)),
     Target(
         "slope that is a NumPy scalar or an array of one, 16, out=",
         0.40,

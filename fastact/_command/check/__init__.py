@@ -16,6 +16,9 @@ Results in float64 are compared with the same formulas in mpmath with 240 bits, 
 installed, and otherwise in `numpy.longdouble`, where this has 64 bits. The inputs are random,
 evenly spaced in their bit patterns, and hard. This is evidence, not proof.
 
+Operations on rows, such as softmax, have too many inputs for a proof. Rows of several lengths and
+scales are tried: see `fastact._command.check.rows`.
+
 The results of each instruction set are compared with those of the first one, bit for bit. The
 exception: where two or more operands are not finite, every NaN is the same, because IEEE 754 does
 not say which of two becomes the result. Where the bits are the same, so is the error, and it is
@@ -31,6 +34,7 @@ from typing import Any
 from fastact._command.check.cases import Case, list_cases, list_peer_cases
 from fastact._command.check.measure import run_case
 from fastact._command.check.report import as_text, place_in_table
+from fastact._command.check.rows import check_rows
 from fastact._command.console import finite, machine, progress
 from fastact._core.threads import get_num_threads
 
@@ -56,6 +60,8 @@ def run(options: argparse.Namespace) -> int:
             rows, complete = _check(list(list_peer_cases(options, peers)), 1)
     else:
         rows, complete = _check(list(list_cases(options)), get_num_threads())
+        if complete:
+            rows += check_rows(options)
     broken = any(row["broken"] for row in rows)
     if options.json:
         results = {

@@ -100,7 +100,7 @@ def list_cases(options: argparse.Namespace) -> Iterator[Case]:
     """List what is to be checked."""
     isas = [name for name in ufuncs.supported if options.isa in (None, name)]
     tables = {isa: ufuncs.make_ufuncs(isa) for isa in isas}
-    for dtype in _dtypes(tables[isas[0]]):
+    for dtype in float_types():
         for operation in _chosen(options):
             computes = {isa: _call(tables[isa][operation.name]) for isa in isas}
             for sampled in (False, True) if len(operation.operands) > 1 else (False,):
@@ -119,7 +119,7 @@ def _call(ufunc: Callable[..., Any]) -> Compute:
     return lambda values: np.asarray(ufunc(*values.values()))
 
 
-def _dtypes(ufuncs: dict[str, Any]) -> list[np.dtype[Any]]:
+def float_types() -> list[np.dtype[Any]]:
     """Find the floating-point types; bfloat16 only where ml_dtypes is installed."""
     dtypes = [np.dtype(name) for name in ("float16", "float32", "float64")]
     with contextlib.suppress(ImportError, TypeError):
@@ -127,7 +127,7 @@ def _dtypes(ufuncs: dict[str, Any]) -> list[np.dtype[Any]]:
 
         dtype = np.dtype(bfloat16)
         unary = next(op.name for op in OPERATIONS if len(op.operands) == 1)
-        if ufuncs[unary](np.zeros(1, dtype)).dtype == dtype:
+        if ufuncs.ufuncs[unary](np.zeros(1, dtype)).dtype == dtype:
             dtypes.insert(1, dtype)
     return dtypes
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastact._core.operations import Operation
+from fastact._core.operations import Operation, RowOperation
 
 Array = NDArray[Any]
 
@@ -74,7 +74,7 @@ class Peer:
         self.version = self._package.__version__
 
     def prepare(
-        self, operation: Operation, operands: dict[str, Any], out: Array | None
+        self, operation: Operation | RowOperation, operands: dict[str, Any], out: Array | None
     ) -> Work | None:
         """Do everything that need not be timed, and perform the operation once.
 
@@ -114,7 +114,7 @@ class Peer:
 
     def _work(
         self,
-        operation: Operation,
+        operation: Operation | RowOperation,
         arrays: dict[str, Array],
         parameters: dict[str, Any],
         out: Array | None,
@@ -127,7 +127,7 @@ class Peer:
         yield
 
 
-def result_type(operation: Operation, operands: dict[str, Any]) -> np.dtype[Any]:
+def result_type(operation: Operation | RowOperation, operands: dict[str, Any]) -> np.dtype[Any]:
     """Find the type that NumPy would give the result."""
     typed = [value for value in operands.values() if type(value) is not float]
     wanted = np.result_type(*typed) if typed else np.dtype(np.float64)

@@ -5,9 +5,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from fastact._command.peers.base import Array, Peer, Work
-from fastact._core.operations import Operation
+from fastact._core.operations import Operation, RowOperation
 from fastact._core.threads import set_num_threads
-from fastact._core.ufuncs import ufuncs
+from fastact._core.ufuncs import row_ufuncs, ufuncs
+
+ALL = ufuncs | row_ufuncs
 
 
 class Fastact(Peer):
@@ -20,7 +22,7 @@ class Fastact(Peer):
 
     def _work(
         self,
-        operation: Operation,
+        operation: Operation | RowOperation,
         arrays: dict[str, Array],
         parameters: dict[str, Any],
         out: Array | None,
@@ -32,7 +34,7 @@ class Fastact(Peer):
         }
         values = {**arrays, **given}
         call = ", ".join(values)
-        names = {"call": ufuncs[operation.name], "out": out, **values}
+        names = {"call": ALL[operation.name], "out": out, **values}
         return Work(f"call({call})" if out is None else f"call({call}, out=out)", names)
 
     @contextlib.contextmanager

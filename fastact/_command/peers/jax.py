@@ -4,7 +4,7 @@ import functools
 from typing import Any
 
 from fastact._command.peers.base import Array, Peer, Work
-from fastact._core.operations import Operation
+from fastact._core.operations import Operation, RowOperation
 
 
 class JAX(Peer):
@@ -23,7 +23,7 @@ class JAX(Peer):
 
     def _work(
         self,
-        operation: Operation,
+        operation: Operation | RowOperation,
         arrays: dict[str, Array],
         parameters: dict[str, float],
         out: Array | None,

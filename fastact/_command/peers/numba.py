@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastact._command.peers.base import Array, Peer, Work
-from fastact._core.operations import Operation
+from fastact._core.operations import Operation, RowOperation
 
 
 class Numba(Peer):
@@ -32,7 +32,7 @@ class Numba(Peer):
 
     def _work(
         self,
-        operation: Operation,
+        operation: Operation | RowOperation,
         arrays: dict[str, Array],
         parameters: dict[str, float],
         out: Array | None,
@@ -58,7 +58,7 @@ class Numba(Peer):
 
     def _kernel(
         self,
-        operation: Operation,
+        operation: Operation | RowOperation,
         arity: int,
         dtype: np.dtype[Any],
         parameters: tuple[float, ...],

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastact._command.peers.base import Array, Peer, Work
-from fastact._core.operations import Operation
+from fastact._core.operations import Operation, RowOperation
 
 
 class NumExpr(Peer):
@@ -17,7 +17,7 @@ class NumExpr(Peer):
 
     def _work(
         self,
-        operation: Operation,
+        operation: Operation | RowOperation,
         arrays: dict[str, Array],
         parameters: dict[str, float],
         out: Array | None,

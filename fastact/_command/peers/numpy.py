@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from fastact._command.peers.base import Array, Peer, Work, result_type
-from fastact._core.operations import Operation
+from fastact._core.operations import Operation, RowOperation
 
 
 class NumPy(Peer):
@@ -18,7 +18,7 @@ class NumPy(Peer):
 
     def _work(
         self,
-        operation: Operation,
+        operation: Operation | RowOperation,
         arrays: dict[str, Array],
         parameters: dict[str, Any],
         out: Array | None,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastact._command.peers.base import Array, Peer, Work
-from fastact._core.operations import Operation
+from fastact._core.operations import Operation, RowOperation
 
 
 class ONNXRuntime(Peer):
@@ -25,7 +25,7 @@ class ONNXRuntime(Peer):
 
     def _work(
         self,
-        operation: Operation,
+        operation: Operation | RowOperation,
         arrays: dict[str, Array],
         parameters: dict[str, float],
         out: Array | None,
@@ -58,7 +58,10 @@ class ONNXRuntime(Peer):
         return Work(statement, names)
 
     def _session(
-        self, operation: Operation, dtype: np.dtype[Any], parameters: tuple[float, ...]
+        self,
+        operation: Operation | RowOperation,
+        dtype: np.dtype[Any],
+        parameters: tuple[float, ...],
     ) -> Any:
         """Make a model of the one operator, for any shape."""
         key = operation.name, dtype, parameters, self._threads

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastact._command.peers.base import Array, Peer, Work
-from fastact._core.operations import Operation
+from fastact._core.operations import Operation, RowOperation
 
 
 class PyTorch(Peer):
@@ -29,7 +29,7 @@ class PyTorch(Peer):
 
     def _work(
         self,
-        operation: Operation,
+        operation: Operation | RowOperation,
         arrays: dict[str, Array],
         parameters: dict[str, Any],
         out: Array | None,

@@ -1,7 +1,7 @@
 """SciPy as a peer."""
 
 from fastact._command.peers.base import Array, Peer, Work
-from fastact._core.operations import Operation
+from fastact._core.operations import Operation, RowOperation
 
 
 class SciPy(Peer):
@@ -11,7 +11,7 @@ class SciPy(Peer):
 
     def _work(
         self,
-        operation: Operation,
+        operation: Operation | RowOperation,
         arrays: dict[str, Array],
         parameters: dict[str, float],
         out: Array | None,

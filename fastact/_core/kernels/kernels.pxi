@@ -73,6 +73,9 @@ ctypedef fused number_array:
     u32
     u64
 
+cdef enum:
+    LANES = 16                       # parts of a sum, so that its order is that of all instruction sets
+
 
 # ------------------------------------------------------------------ kernel table
 #
@@ -91,4 +94,6 @@ cdef object entry(void *loop):
 include "loops.pxi"          # written by setup.py, from the table of operations
 include "conversions.pxi"
 include "copies.pxi"
+include "rows.pxi"
+include "columns.pxi"
 include "training.pxi"

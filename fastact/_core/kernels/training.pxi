@@ -57,10 +57,6 @@ cdef void descend_with_momentum(
 # Mean squared error: the differences times `scale`, and the sum of the squares. The sum is computed
 # in LANES parts, so that its order is the same for all instruction sets.
 
-cdef enum:
-    LANES = 16
-
-
 cdef inline double square(double x) noexcept nogil:
     return x * x
 
@@ -124,6 +120,86 @@ cdef void logistic_loss(
         n -= size
 
 
+# Cross-entropy of softmax: (softmax(prediction) - target) over `scale`, and the sum of the
+# cross-entropies of the rows, log(sum(exp(x))) - x for the class of a row. A target is the classes
+# of the rows, or, where `labels` is NULL, the weights of all classes.
+
+cdef inline double loss_of_weights(
+    real_array x, real_array weights, real_array high, real_array low, double *total, Py_ssize_t n
+) noexcept nogil:
+    """The loss of a row of any weights, and their sum."""
+    cdef double loss = 0
+    cdef Py_ssize_t i
+    total[0] = 0
+    for i in range(n):
+        total[0] += weights[i]
+        # A class of weight 0 may have a logit of -inf.
+        loss -= weights[i] * <double> shifted(x[i], high[0], low[0]) if weights[i] != 0 else 0
+    return loss
+
+
+@cython.cdivision(True)
+cdef void softmax_loss(
+    real_array prediction, const Py_ssize_t *labels, real_array weights, real_array scale,
+    real_array gradient, double *loss, Py_ssize_t rows, Py_ssize_t n
+) noexcept nogil:
+    cdef Group this
+    cdef double[LANES] parts, lost
+    cdef double[3] room
+    cdef double share = 1
+    cdef Py_ssize_t i, g, group, label
+    cdef real_array x, numbers = <real_array> room
+    top, pivot, limit = <real_array> this.top, <real_array> this.pivot, <real_array> this.limit
+    base, first = <real_array> this.base, <real_array> this.first
+    high, rest, rest_of_first = <real_array> this.high, <real_array> this.low, <real_array> this.factor
+    while rows > 0:
+        group = group_of(rows, n)
+        start_rows(prediction, n, group, top, pivot, limit, base)
+        for g in range(group):
+            first[g] = term(top[g], pivot[g], limit[g], base[g])
+        for g in range(group):
+            x = prediction + g * n
+            sum_row(x, gradient + g * n, n, pivot + g, limit + g, base + g, parts, lost)
+            this.total[g], this.lost[g] = parts[0], lost[0]
+            take_off(parts, lost, first[g])
+            if hidden(parts[0], first[g], x):
+                sum_others(x, n, pivot + g, limit + g, base + g, first + g, True, parts, lost)
+            this.others[g], this.others_lost[g] = parts[0], lost[0]
+        for g in range(group):
+            this.log_sum[g] = logarithm(
+                top[g], this.others[g], this.others_lost[g], first[g],
+                term_error(top[g], pivot[g], base[g]), &this.log_low[g])
+        for g in range(group):
+            if labels == NULL:
+                numbers[0] = leading(this.log_sum[g], this.log_low[g], &numbers[1])
+                loss[0] += loss_of_weights(prediction, weights, numbers, numbers + 1, &share, n)
+            invert(
+                this.total[g], this.lost[g], top + g, pivot + g, limit + g, base + g,
+                first + g, high + g, rest + g, rest_of_first + g)
+            scale_row(gradient, n, high + g, rest + g, first + g, rest_of_first + g)
+            divisor = scale[0]
+            if labels == NULL:
+                numbers[2] = share
+                total = numbers[2]
+                for i in range(n):
+                    gradient[i] = (gradient[i] * total - weights[i]) / divisor
+                weights += n
+            else:
+                label = labels[0]
+                loss[0] += (this.log_sum[g] - prediction[label]) + this.log_low[g]
+                numbers[0] = 1
+                # 1 less the probability of the largest class is the sum of the others.
+                gradient[label] -= numbers[0]
+                if prediction[label] == top[g]:
+                    gradient[label] = -(this.others[g] + this.others_lost[g]) * high[g]
+                for i in range(n):
+                    gradient[i] /= divisor
+                labels += 1
+            prediction += n
+            gradient += n
+        rows -= group
+
+
 TABLE.update({
     f"{name}_{kind}": loop
     for name, loops in {
@@ -133,6 +209,7 @@ TABLE.update({
         "descend_with_momentum": (
             entry(<void *> descend_with_momentum[f32]), entry(<void *> descend_with_momentum[f64])),
         "squared_error": (entry(<void *> squared_error[f32]), entry(<void *> squared_error[f64])),
+        "softmax_loss": (entry(<void *> softmax_loss[f32]), entry(<void *> softmax_loss[f64])),
         "logistic_loss": (entry(<void *> logistic_loss[f32]), entry(<void *> logistic_loss[f64])),
     }.items()
     for kind, loop in zip(("f32", "f64"), loops)

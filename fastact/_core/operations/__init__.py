@@ -8,10 +8,10 @@ read it before anything is built. So it imports only the standard library and Nu
 modules by relative imports.
 """
 
-from . import leaky_relu, log_sigmoid, relu, sigmoid, silu, softplus, tanh
-from .record import Bounds, Operation
+from . import leaky_relu, log_sigmoid, relu, sigmoid, silu, softmax, softplus, tanh
+from .record import Bounds, Operation, RowOperation
 
-__all__ = ["BY_NAME", "OPERATIONS", "Bounds", "Operation"]
+__all__ = ["BY_NAME", "OPERATIONS", "ROW_OPERATIONS", "Bounds", "Operation", "RowOperation"]
 
 OPERATIONS: tuple[Operation, ...] = (
     *relu.OPERATIONS,
@@ -22,4 +22,6 @@ OPERATIONS: tuple[Operation, ...] = (
     *softplus.OPERATIONS,
     *log_sigmoid.OPERATIONS,
 )
+# Those over an axis, for which an elementwise sample, layout or loop makes no sense.
+ROW_OPERATIONS: tuple[RowOperation, ...] = softmax.ROW_OPERATIONS
 BY_NAME = {operation.name: operation for operation in OPERATIONS}

@@ -1,11 +1,14 @@
-"""The record of a ufunc: `Operation`, everything there is to say about one."""
+"""The records of ufuncs: everything there is to say about one.
+
+`Operation` is that of an elementwise ufunc, `RowOperation` that of one over an axis.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from inspect import Parameter, Signature
 from textwrap import fill
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 
 class Bounds(NamedTuple):
@@ -103,6 +106,8 @@ class Operation:
     costly: bool = False
     peers: Mapping[str, Any] = field(default_factory=dict)
 
+    core: ClassVar[None] = None  # the signature of a generalized ufunc
+
     def __post_init__(self) -> None:
         if len(self.parameters) != len(self.operands):
             raise ValueError(f"{self.name}: parameters must describe each of {self.operands}")
@@ -157,6 +162,78 @@ class Operation:
         return f", default {self.default}" if name == self.parameter else ""
 
 
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class RowOperation:
+    """A public generalized ufunc, whose results depend on a row of each operand.
+
+    Attributes
+    ----------
+    name, operands, summary, parameters, returns, see, notes, output_of
+        As for `Operation`.
+    exact, numpy : callable
+        As for `Operation`, over the last axis. `m` is `numpy`.
+    bounds : Bounds
+        The greatest errors allowed.
+    subtracted : callable, optional
+        ``subtracted(m, *operands)`` computes what is subtracted to get the result. If there is any,
+        the errors are in ULP of the larger one of this and the result.
+    """
+
+    name: str
+    operands: tuple[str, ...]
+    summary: str
+    parameters: tuple[str, ...]
+    returns: str
+    see: str
+    notes: str
+    exact: Callable[..., Any]
+    numpy: Callable[..., Any]
+    bounds: Bounds
+    subtracted: Callable[..., Any] | None = None
+    output_of: str | None = None
+    peers: Mapping[str, Any] = field(default_factory=dict)
+
+    default: ClassVar[None] = None
+    parameter: ClassVar[None] = None
+    integers: ClassVar[bool] = False
+    costly: ClassVar[bool] = True
+
+    @property
+    def forward(self) -> bool:
+        """Whether this is an activation, not a backward pass."""
+        return self.output_of is None
+
+    @property
+    def core(self) -> str:
+        """The signature of the generalized ufunc."""
+        return f"{','.join(['(n)'] * len(self.operands))}->(n)"
+
+    @cached_property
+    def signature(self) -> Signature:
+        """The call: operands by position."""
+        parameters = [Parameter(name, Parameter.POSITIONAL_ONLY) for name in self.operands]
+        parameters.append(Parameter("out", Parameter.POSITIONAL_OR_KEYWORD, default=None))
+        for name, default in ({"axis": -1, "axes": None} | _UFUNC_KEYWORDS).items():
+            if name != "where":
+                parameters.append(Parameter(name, Parameter.KEYWORD_ONLY, default=default))
+        return Signature(parameters)
+
+    @cached_property
+    def doc(self) -> str:
+        """The docstring in numpydoc form, without the signature."""
+        parameters = "\n".join(
+            f"{name} : array_like\n{_indented(text)}"
+            for name, text in zip(self.operands, self.parameters, strict=True)
+        )
+        return _ROW_DOCSTRING.format(
+            summary=self.summary,
+            parameters=parameters,
+            returns=_indented(self.returns),
+            see=self.see,
+            notes=fill(self.notes, _WIDTH),
+        )
+
+
 _UFUNC_KEYWORDS = {
     "where": True,
     "casting": "same_kind",
@@ -205,6 +282,49 @@ The function never sets a floating-point warning. The casts that NumPy makes can
 for `dtype`, for `out`, and of Python numbers among the operands. The bits of each element of
 the result depend on the values of its operands alone: not on its position, the strides, the
 number of threads or the instruction set.
+"""
+
+_ROW_DOCSTRING = """\
+{summary}
+
+Parameters
+----------
+{parameters}
+out : ndarray, or tuple of one ndarray, optional
+    Where to store the result. It must have the broadcast shape of the operands, and may be one
+    of them.
+axis : int, default -1
+    The axis along which the function is computed.
+axes, casting, order, dtype, subok, signature
+    As for every generalized `numpy.ufunc`. There is no `where`.
+
+Returns
+-------
+ndarray
+{returns}
+
+Raises
+------
+TypeError
+    If an operand has a dtype that is not supported (complex, object, string, ...), or if a
+    keyword is unknown.
+ValueError
+    If an operand has no dimensions, the shapes do not broadcast, or `out` is read-only or has the
+    wrong shape.
+numpy.exceptions.AxisError
+    If an operand does not have the axis.
+
+See Also
+--------
+{see}
+
+Notes
+-----
+{notes}
+
+The function never sets a floating-point warning. The casts that NumPy makes for `dtype` and `out`
+can set one. The bits of a row of the result depend on the values of the rows of its operands alone:
+not on their position, the strides, the number of threads or the instruction set.
 """
 
 

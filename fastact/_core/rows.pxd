@@ -1,0 +1,14 @@
+"""C interface of the rows module."""
+
+cimport numpy as cnp
+
+from fastact._core.kernel cimport Kernel
+
+cdef void rows_loop(
+    char **args, const cnp.npy_intp *dimensions, const cnp.npy_intp *steps, void *data
+) noexcept nogil
+
+cdef void run_rows(
+    const Kernel *kernel, char **args, Py_ssize_t rows, const Py_ssize_t *row_steps,
+    Py_ssize_t n, const Py_ssize_t *steps
+) noexcept nogil

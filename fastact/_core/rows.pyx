@@ -1,0 +1,204 @@
+"""Kernels whose results depend on a row of each operand, as those of softmax.
+
+Design
+------
+There are two kernels for an operation: one for contiguous rows, and one for rows side by side, whose
+elements of one index are contiguous. Both give the same bits, so that they are chosen by speed. Rows
+that the axis of the operation runs across, as in ``softmax(x, axis=0)``, are side by side where they
+are. Short rows are transposed into a block in the L1 cache. Rows of any other layout, and of 16-bit
+types, are copied to such a block, too, or to memory that is allocated if a row is longer than that.
+
+Rows are split over threads, a row is not. No order of additions depends on the number of threads.
+"""
+
+cimport numpy as cnp
+from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
+
+from fastact._core.blocks cimport aligned
+from fastact._core.flags cimport flags_t, restore_flags, save_flags
+from fastact._core.kernel cimport Kernel
+from fastact._core.threads cimport split
+from fastact._core.tiles cimport gather_tile, scatter_tile
+
+cdef extern from "Python.h":
+    void *PyErr_NoMemory()
+
+cdef enum:
+    WIDTH = 32                    # rows side by side, at most: WIDTH in kernels/rows.pxi
+    OPERANDS = 3                  # at most two inputs, and the output
+    # Size of a block in bytes. There is one for each input.
+    BLOCK = 16384
+    # Elements up to which rows are transposed, if there are FEW of them or more. Float32 rows of 10
+    # take a fifth less time then, and those of 24 a tenth more. With two operands nothing is saved.
+    SHORT = 15
+    FEW = 4
+
+
+cdef struct Work:
+    # The operands of a call. The steps are in bytes.
+    const Kernel *kernel
+    char **args
+    const Py_ssize_t *row_steps   # from row to row
+    const Py_ssize_t *steps       # from element to element of a row
+    Py_ssize_t n                  # elements of a row
+    char *room                    # for rows that are longer than a block; else NULL
+
+
+cdef inline bint all_steps(const Work *work, const Py_ssize_t *steps, Py_ssize_t step) noexcept nogil:
+    cdef int i
+    for i in range(work.kernel.nin + 1):
+        if steps[i] != step:
+            return False
+    return True
+
+
+cdef inline bint contiguous(const Work *work) noexcept nogil:
+    """Whether the kernel can use each row where it is."""
+    return work.kernel.load == NULL and (work.n == 1 or all_steps(work, work.steps, work.kernel.item))
+
+
+cdef inline bint side_by_side(const Work *work) noexcept nogil:
+    """Whether the kernel can use the rows where they are, side by side."""
+    cdef int i
+    if work.kernel.load != NULL or not all_steps(work, work.row_steps, work.kernel.item):
+        return False
+    for i in range(work.kernel.nin + 1):
+        if work.steps[i] % work.kernel.item:
+            return False
+    return True
+
+
+cdef void run_part(void *context, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
+    """Process the rows from `start` to `stop`, as one thread does."""
+    cdef const Work *work = <const Work *> context
+    cdef const Kernel *kernel = work.kernel
+    cdef Py_ssize_t n = work.n, row = start, count, fitting = BLOCK // (n * kernel.block_item)
+    cdef Py_ssize_t elements[OPERANDS]
+    cdef char *now[OPERANDS]
+    cdef int i
+    cdef bint short_rows = n <= SHORT and kernel.nin == 1 and stop - start >= FEW
+    now[1] = NULL
+    if side_by_side(work) and stop - start >= FEW:
+        for i in range(kernel.nin + 1):
+            elements[i] = work.steps[i] // kernel.item
+        while row < stop:
+            count = min(<Py_ssize_t> WIDTH, stop - row)
+            find_rows(work, row, now)
+            kernel.columns(now[0], now[1], now[kernel.nin], elements, n, count)
+            row += count
+    elif contiguous(work) and not short_rows:
+        count = stop - row if all_steps(work, work.row_steps, n * kernel.item) else 1
+        while row < stop:
+            find_rows(work, row, now)
+            kernel.rows(now[0], now[1], now[kernel.nin], count, n)
+            row += count
+    else:
+        while row < stop:
+            count = min(<Py_ssize_t> WIDTH if short_rows else max(<Py_ssize_t> 1, fitting), stop - row)
+            run_copies(work, row, count, short_rows)
+            row += count
+
+
+cdef inline void find_rows(const Work *work, Py_ssize_t row, char **now) noexcept nogil:
+    cdef int i
+    for i in range(work.kernel.nin + 1):
+        now[i] = work.args[i] + row * work.row_steps[i]
+
+
+cdef void run_copies(const Work *work, Py_ssize_t row, Py_ssize_t count, bint across) noexcept nogil:
+    """Run a kernel on copies of some rows, and copy the results to the output.
+
+    If `across` is True, the copies are side by side.
+    """
+    cdef char stack[3 * BLOCK + 63]
+    cdef const Kernel *kernel = work.kernel
+    cdef Py_ssize_t size = count * work.n * kernel.block_item
+    cdef char *room = work.room if work.room != NULL else aligned(stack)
+    cdef char *packed = room + kernel.nin * max(<Py_ssize_t> BLOCK, size)    # elements to be converted
+    cdef char *now[OPERANDS]
+    cdef char *block
+    cdef Py_ssize_t steps[OPERANDS]
+    cdef int i
+    now[1] = NULL
+    for i in range(kernel.nin):
+        now[i] = room + i * max(<Py_ssize_t> BLOCK, size)
+        steps[i] = count
+        block = now[i] if kernel.load == NULL else packed
+        if across:
+            gather_tile(
+                kernel, work.args[i] + row * work.row_steps[i], work.steps[i], work.row_steps[i],
+                block, work.n, count)
+        else:
+            gather_tile(
+                kernel, work.args[i] + row * work.row_steps[i], work.row_steps[i], work.steps[i],
+                block, count, work.n)
+        if kernel.load != NULL:
+            kernel.load(packed, now[i], count * work.n)
+    i = kernel.nin
+    steps[i] = count
+    if across:
+        kernel.columns(now[0], now[1], now[0], steps, work.n, count)
+    else:
+        kernel.rows(now[0], now[1], now[0], count, work.n)
+    block = now[0]
+    if kernel.store != NULL:
+        kernel.store(now[0], packed, count * work.n)
+        block = packed
+    if across:
+        scatter_tile(
+            kernel, block, work.args[i] + row * work.row_steps[i], work.steps[i], work.row_steps[i],
+            work.n, count)
+    else:
+        scatter_tile(
+            kernel, block, work.args[i] + row * work.row_steps[i], work.row_steps[i], work.steps[i],
+            count, work.n)
+
+
+cdef void run_rows(
+    const Kernel *kernel, char **args, Py_ssize_t rows, const Py_ssize_t *row_steps,
+    Py_ssize_t n, const Py_ssize_t *steps
+) noexcept nogil:
+    """Apply a kernel to rows of each operand.
+
+    Parameters
+    ----------
+    kernel : pointer to Kernel
+    args : addresses of the operands, which must be aligned; the output is last. It may be an input;
+        it must not overlap one otherwise
+    rows : number of rows
+    row_steps : distance of consecutive rows in bytes, for each operand
+    n : number of elements of a row
+    steps : distance of consecutive elements of a row in bytes, for each operand
+
+    If memory for copies is lacking, a Python exception is set, and nothing is written.
+    """
+    cdef flags_t flags
+    cdef Work work
+    if rows == 0 or n == 0:
+        return
+    work.kernel, work.args, work.row_steps, work.steps, work.n = kernel, args, row_steps, steps, n
+    work.room = NULL
+    if n * kernel.block_item > BLOCK and not contiguous(&work) and not (side_by_side(&work) and rows >= FEW):
+        work.room = <char *> PyMem_RawMalloc(n * kernel.block_item * kernel.nin + n * kernel.item)
+        if work.room == NULL:
+            with gil:
+                PyErr_NoMemory()
+            return
+    flags = save_flags()
+    if work.room == NULL:
+        # Parts are multiples of WIDTH rows: fewer side by side would waste time.
+        split(run_part, &work, rows, WIDTH if n < BLOCK // WIDTH else 1, rows * n)
+    else:
+        run_part(&work, 0, rows)
+        PyMem_RawFree(work.room)
+    restore_flags(flags)
+
+
+cdef void rows_loop(
+    char **args, const cnp.npy_intp *dimensions, const cnp.npy_intp *steps, void *data
+) noexcept nogil:
+    """The inner loop of a generalized ufunc with the signature (n)->(n) or (n),(n)->(n)."""
+    cdef const Kernel *kernel = <const Kernel *> data
+    run_rows(
+        kernel, args, dimensions[0], <const Py_ssize_t *> steps, dimensions[1],
+        <const Py_ssize_t *> steps + kernel.nin + 1)

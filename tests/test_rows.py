@@ -1,0 +1,412 @@
+"""Operations on rows: softmax, its logarithm and their gradients.
+
+The exact results are computed in `numpy.longdouble` or, for float64, in mpmath, by the definitions.
+The bits of all layouts, instruction sets and threads are compared with those of rows that are
+contiguous and computed one by one.
+"""
+
+from functools import cache
+
+import numpy as np
+import pytest
+from layouts import LAYOUTS
+from reference import FLOATS, INF, NAN, bits, finfo
+
+import fastact
+from fastact._core import operations
+from fastact._core import ufuncs as core
+
+make_ufuncs = cache(core.make_row_ufuncs)
+NAMES = ["softmax", "log_softmax", "softmax_backward", "log_softmax_backward"]
+# The shortest rows, around the parts of a sum, those that are computed in one piece or several, and
+# longer than a block.
+LENGTHS = [*range(1, 36), 63, 64, 65, 127, 128, 129, 500, 511, 512, 513, 1000, 5000]
+
+every_name = pytest.mark.parametrize("name", NAMES)
+every_dtype = pytest.mark.parametrize("dtype", FLOATS)
+
+
+@pytest.fixture
+def function(isa, name):
+    return make_ufuncs(isa)[name]
+
+
+def draw(name, dtype, shape, scale=4.0, seed=1):
+    """Draw operands: logits, or a gradient and an output."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(0, scale, shape).astype(dtype)
+    if not name.endswith("_backward"):
+        return [x]
+    output = make_ufuncs("baseline")[name.removesuffix("_backward")]
+    return [rng.normal(0, scale, shape).astype(dtype), output(x)]
+
+
+def one_by_one(name, operands):
+    """Compute each row by itself, by the kernels of the baseline."""
+    function = make_ufuncs("baseline")[name]
+    operands = np.broadcast_arrays(*operands)
+    result = np.empty(operands[0].shape, operands[0].dtype)
+    for index in np.ndindex(result.shape[:-1]):
+        result[index] = function(*(np.ascontiguousarray(operand[index]) for operand in operands))
+    return result
+
+
+def assert_same(result, wanted, message=""):
+    assert result.dtype == wanted.dtype, message
+    assert result.shape == wanted.shape, message
+    assert np.array_equal(bits(result), bits(wanted)), message
+
+
+def test_the_table_is_whole():
+    assert [operation.name for operation in operations.ROW_OPERATIONS] == NAMES
+    assert set(NAMES) < set(fastact.__all__)
+
+
+# ------------------------------------------------------------------------- errors
+
+
+def by_definition(name, m, operands, count):
+    """The exact result and what is subtracted to get it, of arrays of numbers wide enough."""
+    if name.endswith("_backward"):
+        grad, y = operands
+        if name == "softmax_backward":
+            total = (grad * y).sum(-1, keepdims=True)
+            return y * (grad - total), abs(y) * np.maximum(abs(grad), abs(total))
+        total = m.exp(y) * grad.sum(-1, keepdims=True)
+        return grad - total, np.maximum(abs(grad), abs(total))
+    (x,) = operands
+    top = x.max(-1, keepdims=True)
+    if name == "softmax":
+        powers = m.exp(x - top)
+        return powers / powers.sum(-1, keepdims=True), None
+    # All but one of the largest elements.
+    others = m.exp(x - top)
+    np.put_along_axis(others, x.argmax(-1)[..., None], 0 * top, -1)
+    return (x - top) - m.log1p(others.sum(-1, keepdims=True)), None
+
+
+class InMpmath:
+    """The functions of mpmath that the definitions need, over arrays."""
+
+    def __init__(self, context):
+        self.exp = np.frompyfunc(context.exp, 1, 1)
+        self.log1p = np.frompyfunc(context.log1p, 1, 1)
+
+
+def error(name, operands, result, exact=None):
+    """The greatest error in ULP: of the result, or of what is subtracted if that is larger."""
+    dtype = result.dtype
+    if dtype == np.float64:
+        mpmath = pytest.importorskip("mpmath", reason="mpmath is not installed")
+        context = mpmath.MPContext()
+        context.prec = 240
+        to_wide = np.frompyfunc(context.mpf, 1, 1)
+        functions = InMpmath(context)
+    else:
+        functions, to_wide = np, lambda a: a.astype(np.float64)
+    wide = [to_wide(operand.astype(np.float64)) for operand in operands]
+    wanted, subtracted = by_definition(name, functions, wide, result.shape[-1])
+    size = abs(wanted) if subtracted is None else np.maximum(abs(wanted), subtracted)
+    _, exponent = np.frexp(size.astype(np.float64))
+    info = finfo(dtype)
+    unit = np.ldexp(1.0, np.maximum(exponent - 1, info.minexp) - info.nmant)
+    return float((abs(to_wide(result.astype(np.float64)) - wanted) / unit).max())
+
+
+@pytest.mark.parametrize("scale", [0.01, 1.0, 4.0, 40.0, 300.0])
+@every_dtype
+@every_name
+def test_errors(function, name, dtype, scale):
+    bounds = next(op for op in operations.ROW_OPERATIONS if op.name == name).bounds
+    bound = bounds.narrow if np.dtype(dtype).itemsize == 2 else bounds.wide
+    many = 3000 if np.dtype(dtype) != np.float64 else 60
+    for n in (1, 2, 3, 10, 16, 33, 130):
+        operands = draw(name, dtype, (max(1, many // n), n), scale, seed=n)
+        assert error(name, operands, function(*operands)) <= bound, n
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_small_result_keeps_its_digits(isa, dtype):
+    """Down to the smallest subnormal number: of an element, and of the sum of all others."""
+    tail = -np.log(float(np.finfo(dtype).smallest_subnormal))
+    x = np.zeros((200, 3), dtype)
+    x[:, 1] = -np.linspace(0, tail - 1, 200)
+    x[:, 2] = x[:, 1] - 1
+    for name in ("softmax", "log_softmax"):
+        result = make_ufuncs(isa)[name](x)
+        assert error(name, [x], result) <= 2.5
+        assert (result[:-1, 1] != 0).all()
+    assert (make_ufuncs(isa)["log_softmax"](x)[:-2, 0] < 0).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("offset", [1e2, 300.0, -300.0, 2100.0, -1e6, 1e30, -1e30])
+def test_an_offset_of_all_elements(isa, dtype, offset):
+    """Where k of an element does not fit, the largest element is subtracted first."""
+    rng = np.random.default_rng(3)
+    x = (rng.normal(0, 20, (60, 7)) + offset).astype(dtype)
+    for name in ("softmax", "log_softmax"):
+        assert error(name, [x], make_ufuncs(isa)[name](x)) <= 2.5
+
+
+# --------------------------------------------------------------------------- bits
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.__name__)
+@every_dtype
+@every_name
+def test_layouts(function, name, dtype, layout):
+    operands = draw(name, dtype, (6, 420))
+    tried = 0
+    for arrays, out in layout(operands):
+        lengths = {np.shape(a)[-1] if np.ndim(a) else None for a in arrays}
+        if len(lengths) > 1 or None in lengths or not all(np.ndim(a) for a in arrays):
+            continue  # an axis is not broadcast
+        wanted = one_by_one(name, arrays)
+        if out is not None and out.shape != wanted.shape:
+            continue
+        tried += 1
+        assert_same(function(*arrays, out=out).astype(wanted.dtype), wanted)
+    assert tried or layout.__name__ == "zero_dimensional"
+
+
+@every_dtype
+@every_name
+def test_lengths_and_axes(function, name, dtype):
+    for n in LENGTHS:
+        for rows in (1, 3, 4, 33) if n < 600 else (2,):
+            operands = draw(name, dtype, (rows, n), seed=n)
+            wanted = one_by_one(name, operands)
+            assert_same(function(*operands), wanted, (rows, n))
+            across = [np.ascontiguousarray(operand.T) for operand in operands]
+            assert_same(function(*across, axis=0).T, wanted, (n, rows))
+            out = np.full((2 * n, rows), 7, wanted.dtype)
+            function(*across, axis=0, out=out[::2])
+            assert_same(out[::2].T, wanted, (n, rows))
+            assert (out[1::2] == 7).all()
+
+
+@every_name
+def test_axes_of_many_dimensions(function, name):
+    operands = draw(name, "float32", (3, 4, 5, 6))
+    for axis in range(-4, 4):
+        moved = [np.moveaxis(operand, axis, -1) for operand in operands]
+        wanted = np.moveaxis(one_by_one(name, moved), -1, axis)
+        assert_same(function(*operands, axis=axis), wanted)
+        assert_same(function(*operands, axis=np.int64(axis)), wanted)
+        turned = [operand.T for operand in operands]
+        assert_same(function(*turned, axis=-1 - axis), wanted.T)
+        copies = [operand.copy() for operand in operands]
+        assert function(*copies, axis=axis, out=copies[0]) is copies[0]
+        assert_same(copies[0], wanted)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@every_name
+def test_threads(function, name, dtype):
+    for shape, axis in [((40000, 10), -1), ((700, 600), -1), ((600, 700), 0), ((3, 140_001), -1)]:
+        operands = draw(name, dtype, shape)
+        with fastact.num_threads(1):
+            wanted = function(*operands, axis=axis)
+        with fastact.num_threads(4):
+            assert_same(function(*operands, axis=axis), wanted)
+
+
+@every_name
+def test_rows_that_overlap(function, name):
+    memory = draw(name, "float64", (400,))
+    for step in (1, 3):
+        operands = [np.lib.stride_tricks.sliding_window_view(m, 20)[::step] for m in memory]
+        assert_same(function(*operands), one_by_one(name, operands))
+    for n, shift in ((390, 10), (390, 1), (200, 200)):
+        wanted = function(*(m[:n].copy() for m in memory))
+        copies = [m.copy() for m in memory]
+        assert_same(function(*(m[:n] for m in copies), out=copies[0][shift : shift + n]), wanted)
+
+
+def test_a_row_of_each_operand_is_repeated(isa):
+    function = make_ufuncs(isa)["softmax_backward"]
+    grad, y = draw("softmax_backward", "float32", (5, 8))
+    for operands in ([grad[0], y], [grad, y[:1]], [grad[:, None], y]):
+        assert_same(function(*operands), one_by_one("softmax_backward", operands))
+
+
+# ----------------------------------------------------------------- special values
+
+
+@every_dtype
+@pytest.mark.parametrize("rows", [1, 40])
+def test_special_values(isa, dtype, rows):
+    softmax, log_softmax = (make_ufuncs(isa)[name] for name in ("softmax", "log_softmax"))
+    greatest = float(finfo(dtype).max)
+    for row, wanted in [
+        ([-INF, 0, 0], [0, 0.5, 0.5]),
+        ([-INF, -INF, 3], [0, 0, 1]),
+        ([greatest, -greatest, greatest], [0.5, 0, 0.5]),
+        ([greatest, -greatest, -greatest], [1, 0, 0]),
+        ([-greatest, -greatest, -greatest, -greatest], [0.25] * 4),
+        ([-0.0, 0.0], [0.5, 0.5]),
+        ([7.0], [1]),
+        ([NAN, 1, 2], [NAN] * 3),
+        ([NAN, NAN], [NAN] * 2),
+        ([1, -NAN, INF], [NAN] * 3),
+        ([INF, 1, 2], [NAN] * 3),
+        ([INF, -INF], [NAN] * 2),
+        ([-INF] * 3, [NAN] * 3),
+    ]:
+        x = np.resize(np.array([row, [0.0] * len(row)], dtype), (2 * rows, len(row)))
+        with np.errstate(all="raise"):
+            y, logarithm = softmax(x), log_softmax(x)
+        assert_same(y[0::2], np.resize(np.array(wanted, dtype), (rows, len(row))), row)
+        # The other rows are not affected.
+        np.testing.assert_allclose(y[1::2].astype("f8"), 1 / len(row), rtol=1e-2)
+        with np.errstate(divide="ignore"):
+            logs = np.log(np.array(wanted, "f8"))
+        if greatest not in np.abs(row):
+            np.testing.assert_allclose(logarithm[0].astype("f8"), logs, rtol=1e-2)
+    x = np.array([[-greatest, greatest]], dtype)
+    with np.errstate(all="raise"):
+        assert log_softmax(x).tolist() == [[-INF, 0]]
+
+
+@every_dtype
+@pytest.mark.parametrize("rows", [1, 40])
+def test_special_gradients(isa, dtype, rows):
+    softmax, log_softmax = (
+        make_ufuncs(isa)[name] for name in ("softmax_backward", "log_softmax_backward")
+    )
+    for grad, y, wanted in [
+        ([1, 2], [0, 1], [0, 0]),
+        ([NAN, 2], [0.5, 0.5], [NAN, NAN]),
+        ([INF, 2], [0.5, 0.5], [NAN, -INF]),
+        ([1, 2], [NAN, NAN], [NAN, NAN]),
+        ([0, 0], [0.5, 0.5], [0, 0]),
+    ]:
+        with np.errstate(all="raise"):
+            result = softmax(*(np.resize(np.array(a, dtype), (rows, 2)) for a in (grad, y)))
+        np.testing.assert_array_equal(result.astype("f8"), np.resize(wanted, (rows, 2)))
+    for grad, y, wanted in [
+        ([1, 2], [-INF, 0], [1, -1]),
+        ([1, 2], [-INF, 5], [1, -1]),
+        ([NAN, 2], [-1, -1], [NAN, NAN]),
+        ([INF, 2], [-1, -1], [NAN, -INF]),
+        ([1, -1], [-1, -1], [1, -1]),
+        ([3, 2], [NAN, 0], [NAN, -3]),
+    ]:
+        with np.errstate(all="raise"):
+            result = log_softmax(*(np.resize(np.array(a, dtype), (rows, 2)) for a in (grad, y)))
+        np.testing.assert_array_equal(result.astype("f8"), np.resize(wanted, (rows, 2)))
+
+
+@every_name
+def test_nan_is_the_same_everywhere(function, name):
+    """It is made anew: the positive quiet one, without a payload."""
+    for n in (3, 20, 700):
+        operands = draw(name, "float32", (5, n))
+        operands[0][2, 1] = np.uint32(0xFFC12345).view(np.float32)
+        result = function(*operands)
+        assert (bits(result[2]) == 0x7FC00000).all()
+        assert not np.isnan(np.delete(result, 2, 0)).any()
+
+
+@every_name
+def test_rows_of_nothing(function, name):
+    count = function.nin
+    for shape in (0,), (3, 0), (0, 3):
+        assert function(*[np.empty(shape)] * count).shape == shape
+    assert function(*[np.empty((0, 3, 2))] * count, axis=0).shape == (0, 3, 2)
+
+
+# -------------------------------------------------------------------------- types
+
+
+@pytest.mark.parametrize("dtype", ["bool", "int8", "uint8", "int16", "int32", "int64", "uint64"])
+@every_name
+def test_integers_are_promoted_as_by_exp(function, name, dtype):
+    operands = [np.array([[1, 0, 1], [1, 1, 0]], dtype)] * function.nin
+    wanted = np.exp(operands[0]).dtype
+    assert_same(function(*operands), function(*(o.astype(wanted) for o in operands)))
+
+
+@every_name
+def test_types_that_differ(function, name):
+    operands = draw(name, "float32", (4, 5))
+    wide = [operand.astype("float64") for operand in operands]
+    assert function(*operands, dtype="float64").dtype == np.float64
+    assert_same(function(*operands, dtype="float64"), function(*wide))
+    out = np.empty((4, 5), "float32")
+    assert function(*wide, out=out) is out
+    assert_same(out, function(*wide).astype("float32"))
+    if len(operands) == 2:
+        assert_same(function(operands[0], wide[1]), function(wide[0], wide[1]))
+
+
+@every_name
+def test_bfloat16_is_computed_in_float32(function, name):
+    operands = draw(name, next(d for d in FLOATS if np.dtype(d).name == "bfloat16"), (7, 50))
+    wanted = function(*(operand.astype("float32") for operand in operands))
+    assert_same(function(*operands), wanted.astype(operands[0].dtype))
+
+
+def test_lists_and_subclasses():
+    class Array(np.ndarray):
+        pass
+
+    x = np.array([[1.0, 2.0], [3.0, 5.0]])
+    assert_same(fastact.softmax(x.tolist()), fastact.softmax(x))
+    assert type(fastact.softmax(x.view(Array))) is Array
+    swapped = x.astype(">f8")
+    assert_same(fastact.softmax(swapped), fastact.softmax(x))
+
+
+# -------------------------------------------------------------------------- misuse
+
+X = np.ones((2, 3))
+READ_ONLY = X.copy()
+READ_ONLY.flags.writeable = False
+
+
+@pytest.mark.parametrize(
+    ("arguments", "keywords", "kind", "message"),
+    [
+        ((), {}, TypeError, "positional arguments"),
+        ((X, X, X), {}, TypeError, "positional arguments"),
+        ((X,), {"where": True}, TypeError, "where"),
+        ((X,), {"keepdims": True}, TypeError, "keepdims"),
+        ((X,), {"axes": [0, 1], "axis": 1}, TypeError, "both 'axis' and 'axes'"),
+        ((X,), {"axis": 1.0}, TypeError, "float"),
+        ((X,), {"axis": 2}, np.exceptions.AxisError, "axis 2"),
+        ((X,), {"axis": 2**70}, OverflowError, "int"),
+        ((1.0,), {}, ValueError, "does not have enough dimensions"),
+        ((np.float32(1),), {}, ValueError, "does not have enough dimensions"),
+        ((X,), {"out": np.ones((3, 2))}, ValueError, "mismatch in its core dimension"),
+        ((X,), {"out": READ_ONLY}, ValueError, "read-only"),
+        ((X,), {"out": [1.0]}, TypeError, "must be of ArrayType"),
+        ((X,), {"out": np.ones((2, 3), int)}, TypeError, "Cannot cast"),
+        ((X + 1j,), {}, TypeError, "softmax: an operand has dtype complex128; wanted float16"),
+        ((X.astype(object),), {}, TypeError, "softmax: an operand has dtype object"),
+        ((X.astype(np.longdouble),), {}, TypeError, "x.astype"),
+    ],
+)
+def test_misuse(arguments, keywords, kind, message):
+    out = keywords.get("out")
+    before = None if out is None else np.copy(out)
+    with pytest.raises(kind, match=message):
+        fastact.softmax(*arguments, **keywords)
+    assert out is None or np.array_equal(out, before)
+
+
+@pytest.mark.parametrize("name", ["softmax_backward", "log_softmax_backward"])
+def test_rows_of_different_lengths(name):
+    with pytest.raises(ValueError, match=r"size 2 is different from 3"):
+        getattr(fastact, name)(X, X[:, :2])
+
+
+def test_docstrings_and_signatures():
+    for name in NAMES:
+        function = getattr(fastact, name)
+        count = function.nin
+        assert function.signature == ",".join(["(n)"] * count) + "->(n)"
+        for section in ("Parameters", "Returns", "Raises", "See Also", "Notes"):
+            assert f"{section}\n{'-' * len(section)}" in function.__doc__
+        assert "axis : int, default -1" in function.__doc__
