@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastact._core.operands import float_dtype, real_array, refuse_masked, wide
 from fastact._core.pools import Pool, alike
-from fastact._core.training import LogisticLoss, SquaredError
+from fastact._core.training import LogisticLoss, SoftmaxLoss, SquaredError, all_within
 
 __all__ = ["BCEWithLogitsLoss", "CrossEntropyLoss", "Loss", "MSELoss"]
 
@@ -136,6 +136,7 @@ class Loss:
 _silent = np.errstate(all="ignore")
 _squared_error = SquaredError()
 _logistic_loss = LogisticLoss()
+_softmax_loss = SoftmaxLoss()
 
 
 @_silent
@@ -186,6 +187,8 @@ class CrossEntropyLoss(Loss):
     the classes, with the shape of the logits. An index out of range raises a ValueError.
 
     The gradient is (softmax(prediction) - p) / n if the probabilities p of each sample sum to 1.
+    For class indices, value and gradient keep their digits where a prediction is almost certain:
+    the sum of the other probabilities is not computed as a difference from 1.
     """
 
     __slots__ = ()
@@ -201,47 +204,20 @@ class CrossEntropyLoss(Loss):
             )
         if target.dtype.kind not in "iu":
             raise TypeError(f"{self!r}: indices of dtype {target.dtype}, wanted integers")
-        if target.size and not (target.min() >= 0 and target.max() < shape[-1]):
+        labels = np.ascontiguousarray(target, np.intp)
+        if not all_within(labels, shape[-1]):
             raise ValueError(
                 f"{self!r}: the target has indices from {target.min()} to {target.max()}, "
                 f"there are {shape[-1]} classes"
             )
-        # Indices of the correct classes into the flattened prediction.
-        starts = np.arange(0, prediction.size, max(shape[-1], 1))
-        return starts + target.reshape(-1).astype(np.intp)
+        return labels
 
-    @_silent
     def _value(self, prediction: NDArray[Any], target: NDArray[Any]) -> tuple[float, Any]:
         if not prediction.ndim:
             raise ValueError(f"{self!r}: the prediction must have at least one axis, of classes")
-        largest = prediction.max(-1, keepdims=True, initial=-np.inf)
-        logits = np.subtract(prediction, largest, out=self._empty(prediction))
-        powers = np.exp(logits, out=self._empty(prediction))
-        total = powers.sum(-1, keepdims=True)
-        logits -= np.log(total)
-        # The negated cross-entropies.
-        if target.dtype.kind == "i":
-            picked = logits.reshape(-1)[target]
-        else:
-            flags = np.equal(target, 0, out=self._pool.empty(target.shape, np.dtype(bool)))
-            np.copyto(logits, 0, where=flags)  # avoids -inf * 0
-            logits *= target
-            picked = logits.sum(-1)
-        return 0 - _mean(picked), (powers, total, target)
+        gradient = self._empty(prediction)
+        return _softmax_loss(prediction, target, gradient), (gradient,)
 
-    @_silent
     def _gradient(self, *kept: Any) -> NDArray[Any]:
-        powers, total, target = kept
-        gradient = self._empty(powers)
-        np.divide(powers, total, out=gradient)
-        if target.dtype.kind == "i":
-            gradient.reshape(-1)[target] -= 1
-        else:
-            gradient *= target.sum(-1, keepdims=True)
-            gradient -= target
-        gradient /= max(total.size, 1)
+        gradient: NDArray[Any] = kept[0]
         return gradient
-
-
-def _mean(values: NDArray[Any]) -> float:
-    return float(values.sum() / np.float64(values.size))

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+import fastact
 from fastact import layers, losses, optimizers
 from fastact.layers import Layer, LeakyReLU, Linear, ReLU, Sequential, Sigmoid, Softmax
 from fastact.losses import BCEWithLogitsLoss, CrossEntropyLoss, Loss, MSELoss
@@ -238,6 +239,49 @@ def test_integers_and_other_dtypes(row):
     assert value == loss(prediction.astype("float64"), target)
     assert loss.forward(prediction.astype("float32"), target) == pytest.approx(value, rel=1e-6)
     assert loss.backward().dtype == "float32"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_cross_entropy_of_a_certain_prediction(dtype):
+    """Value and gradient keep their digits, however small they are."""
+    eps = float(np.finfo(dtype).eps)
+    for distance in (1.0, 5.0, 20.0, 40.0, 80.0):
+        prediction = np.array([[0, -distance, -distance - 1]], dtype)
+        others = np.exp(-distance) * (1 + np.exp(-1))
+        loss = CrossEntropyLoss()
+        assert loss.forward(prediction, [0]) == pytest.approx(np.log1p(others), rel=4 * eps)
+        wanted = np.array([[-others, np.exp(-distance), np.exp(-distance - 1)]]) / (1 + others)
+        np.testing.assert_allclose(loss.backward(), wanted, rtol=4 * eps)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_cross_entropy_is_that_of_log_softmax(dtype):
+    """By the functions, for rows of all lengths, one by one and many together."""
+    rng = np.random.default_rng(4)
+    eps = float(np.finfo(dtype).eps)
+    for rows, n in [(1, 1), (1, 10), (50, 10), (9, 64), (3, 129), (4, 1000), (2, 3000)]:
+        x = rng.normal(0, 5, (rows, n)).astype(dtype)
+        label, weight = rng.integers(0, n, rows), rng.random((rows, n)).astype(dtype)
+        log, y = fastact.log_softmax(x).astype("f8"), fastact.softmax(x).astype("f8")
+        loss = CrossEntropyLoss()
+        wanted = -log[np.arange(rows), label].mean()
+        assert loss.forward(x, label) == pytest.approx(wanted, rel=20 * eps, abs=1e-300)
+        gradient = (y - np.eye(n)[label]) / rows
+        np.testing.assert_allclose(loss.backward(), gradient, rtol=8 * eps, atol=2 * eps / rows)
+        assert loss.forward(x, weight) == pytest.approx(-(weight * log).sum() / rows, rel=20 * eps)
+        share = weight.astype("f8").sum(-1, keepdims=True)
+        gradient = (y * share - weight) / rows
+        np.testing.assert_allclose(
+            loss.backward(), gradient, rtol=8 * eps, atol=4 * eps * share.max() / rows
+        )
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int64", "uint64"])
+def test_labels_out_of_range(dtype):
+    limits = np.iinfo(dtype)
+    for wrong in {limits.min, limits.max, 3} - {0}:
+        with pytest.raises(ValueError, match="there are 3 classes"):
+            CrossEntropyLoss()(np.ones((2, 3)), np.array([1, wrong], dtype))
 
 
 def test_targets_of_other_kinds():

@@ -17,6 +17,15 @@ class SquaredError(MeanLoss):
 class LogisticLoss(MeanLoss):
     def __init__(self, table: dict[str, Any] | None = None) -> None: ...
 
+def all_within(labels: NDArray[Any], n: int) -> bool: ...
+
+@disjoint_base
+class SoftmaxLoss:
+    def __init__(self, table: dict[str, Any] | None = None) -> None: ...
+    def __call__(
+        self, prediction: NDArray[Any], target: NDArray[Any], gradient: NDArray[Any]
+    ) -> float: ...
+
 @disjoint_base
 class Descent:
     parameters: list[NDArray[Any]]

@@ -4,6 +4,7 @@ cimport numpy as cnp
 from libc.float cimport DBL_MIN, FLT_MIN
 from libc.math cimport NAN
 
+from fastact._core.flags cimport flags_t, restore_flags, save_flags
 from fastact._core.kernel cimport loop_of
 from fastact._core.pools cimport alike
 from fastact._core.threads cimport RELEASE, split
@@ -17,13 +18,17 @@ cnp.import_array()
 ctypedef void (*mean_loss_t)(
     void *prediction, void *target, void *scale, void *gradient, double *sums, Py_ssize_t n
 ) noexcept nogil
+ctypedef void (*softmax_loss_t)(
+    void *prediction, const Py_ssize_t *labels, void *weights, void *scale, void *gradient, double *loss,
+    Py_ssize_t rows, Py_ssize_t n
+) noexcept nogil
 ctypedef void (*descend_t)(void *parameter, void *gradient, void *settings, Py_ssize_t n) noexcept nogil
 ctypedef void (*descend_with_momentum_t)(
     void *parameter, void *gradient, void *velocity, void *settings, Py_ssize_t n
 ) noexcept nogil
 
 cdef enum:
-    LANES = 16                       # must equal LANES in kernels/training.pxi
+    LANES = 16                       # must equal LANES in kernels/kernels.pxi
 
 
 cdef class MeanLoss:
@@ -81,6 +86,66 @@ cdef class LogisticLoss(MeanLoss):
 
     def __init__(self, table=None):
         super().__init__("logistic_loss", table)
+
+
+def all_within(cnp.ndarray labels, Py_ssize_t n):
+    """Whether all elements of a contiguous array of the type intp are in range(n)."""
+    cdef Py_ssize_t *values = <Py_ssize_t *> cnp.PyArray_DATA(labels)
+    cdef Py_ssize_t i
+    cdef bint wrong = False
+    if cnp.PyArray_TYPE(labels) != cnp.NPY_INTP or not cnp.PyArray_ISCARRAY_RO(labels):
+        raise TypeError("wanted a contiguous array of the type intp")
+    for i in range(cnp.PyArray_SIZE(labels)):
+        wrong |= values[i] < 0 or values[i] >= n
+    return not wrong
+
+
+cdef class SoftmaxLoss:
+    """The mean cross-entropy of softmax(prediction) over all rows, and its gradient."""
+
+    cdef softmax_loss_t narrow
+    cdef softmax_loss_t wide
+
+    def __init__(self, table=None):
+        table = ufuncs.kernel_table(ufuncs.isa) if table is None else table
+        self.narrow = <softmax_loss_t> loop_of(table, "softmax_loss_f32")
+        self.wide = <softmax_loss_t> loop_of(table, "softmax_loss_f64")
+
+    def __call__(self, cnp.ndarray prediction, cnp.ndarray target, cnp.ndarray gradient):
+        """Return the loss, and write the gradient to `gradient`.
+
+        The target has a class for each row of the prediction, which is not checked, as contiguous
+        integers of the type intp; or a weight for each element of the prediction.
+        """
+        cdef double loss = 0, scale
+        cdef float narrow_scale
+        cdef Py_ssize_t n = 0, rows = 0
+        cdef flags_t flags
+        cdef Py_ssize_t *labels = NULL
+        if not alike(prediction, gradient) or not prediction.ndim:
+            raise TypeError("wanted contiguous arrays of one type and shape")
+        n = prediction.shape[prediction.ndim - 1]
+        rows = cnp.PyArray_SIZE(prediction) // n if n else 0
+        if cnp.PyArray_TYPE(target) == cnp.NPY_INTP:
+            if not cnp.PyArray_ISCARRAY_RO(target) or cnp.PyArray_SIZE(target) != rows:
+                raise TypeError("wanted a contiguous array with a class for each row")
+            labels = <Py_ssize_t *> cnp.PyArray_DATA(target)
+        elif not alike(prediction, target):
+            raise TypeError("wanted contiguous arrays of one type and shape")
+        scale = max(rows, 1)
+        narrow_scale = <float> scale
+        with nogil:
+            flags = save_flags()
+            if cnp.PyArray_TYPE(gradient) == cnp.NPY_FLOAT:
+                self.narrow(
+                    cnp.PyArray_DATA(prediction), labels, cnp.PyArray_DATA(target), &narrow_scale,
+                    cnp.PyArray_DATA(gradient), &loss, rows, n)
+            else:
+                self.wide(
+                    cnp.PyArray_DATA(prediction), labels, cnp.PyArray_DATA(target), &scale,
+                    cnp.PyArray_DATA(gradient), &loss, rows, n)
+            restore_flags(flags)
+        return loss / rows if rows else NAN
 
 
 # ------------------------------------------------------------ gradient descent
