@@ -5,6 +5,8 @@ The bits of all layouts, instruction sets and threads are compared with those of
 contiguous and computed one by one.
 """
 
+import subprocess
+import sys
 from functools import cache
 
 import numpy as np
@@ -394,6 +396,30 @@ def test_misuse(arguments, keywords, kind, message):
     with pytest.raises(kind, match=message):
         fastact.softmax(*arguments, **keywords)
     assert out is None or np.array_equal(out, before)
+
+
+WITHOUT_MEMORY = """\
+import resource
+import numpy as np
+import fastact
+
+x = np.zeros((2, 3_000_000), "float16")
+out = np.full(x.shape, 7, "float16")
+pages = int(open("/proc/self/statm").read().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (9 << 20),) * 2)
+for arrays in (x, out), (x[:, ::-1], out[:, ::-1]):
+    try:
+        fastact.softmax(arrays[0], out=arrays[1])
+    except MemoryError:
+        assert (out == 7).all()
+        print("refused")
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_no_memory_for_the_copy_of_a_row():
+    command = [sys.executable, "-P", "-c", WITHOUT_MEMORY]
+    assert subprocess.check_output(command, text=True) == "refused\nrefused\n"
 
 
 @pytest.mark.parametrize("name", ["softmax_backward", "log_softmax_backward"])

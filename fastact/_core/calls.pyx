@@ -40,6 +40,7 @@ cdef extern from *:
     #define FASTACT_WARN_ON_WRITE ((int) 0x80000000u)
     """
     Py_ssize_t PyVectorcall_NARGS(size_t nargsf)
+    PyObject *PyErr_Occurred()
     bint PyFloat_CheckExact(PyObject *o)
     double PyFloat_AsDouble(object o) except? -1
     bint PyLong_CheckExact(PyObject *o)
@@ -269,6 +270,12 @@ cdef run_contiguous_rows(
     else:
         with nogil:
             run_rows(kernel, data, rows, row_steps, n, steps)
+        raise_pending()
+
+
+cdef inline int raise_pending() except -1:
+    """Raise the exception that `run_rows` has set, if any."""
+    return -1 if PyErr_Occurred() != NULL else 0
 
 
 cdef inline object new_result(PyArrayObject *like, Py_ssize_t size, bint fortran):

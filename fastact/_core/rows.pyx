@@ -8,7 +8,8 @@ that the axis of the operation runs across, as in ``softmax(x, axis=0)``, are si
 are. Short rows are transposed into a block in the L1 cache. Rows of any other layout, and of 16-bit
 types, are copied to such a block, too, or to memory that is allocated if a row is longer than that.
 
-Rows are split over threads, a row is not. No order of additions depends on the number of threads.
+Rows are split over threads, a row is not, nor are calls that had to allocate. No order of additions
+depends on the number of threads.
 """
 
 cimport numpy as cnp
@@ -112,46 +113,36 @@ cdef void run_copies(const Work *work, Py_ssize_t row, Py_ssize_t count, bint ac
     """
     cdef char stack[3 * BLOCK + 63]
     cdef const Kernel *kernel = work.kernel
-    cdef Py_ssize_t size = count * work.n * kernel.block_item
+    cdef Py_ssize_t n = work.n, size = max(<Py_ssize_t> BLOCK, count * n * kernel.block_item)
     cdef char *room = work.room if work.room != NULL else aligned(stack)
-    cdef char *packed = room + kernel.nin * max(<Py_ssize_t> BLOCK, size)    # elements to be converted
+    cdef char *packed = room + kernel.nin * size     # elements of the type of the arrays, if converted
     cdef char *now[OPERANDS]
     cdef char *block
-    cdef Py_ssize_t steps[OPERANDS]
+    cdef Py_ssize_t elements[OPERANDS]
+    # The block is a matrix of rows, or of columns if they are side by side.
+    cdef const Py_ssize_t *down = work.steps if across else work.row_steps
+    cdef const Py_ssize_t *along = work.row_steps if across else work.steps
+    cdef Py_ssize_t tall = n if across else count, wide = count if across else n
     cdef int i
     now[1] = NULL
     for i in range(kernel.nin):
-        now[i] = room + i * max(<Py_ssize_t> BLOCK, size)
-        steps[i] = count
+        now[i] = room + i * size
         block = now[i] if kernel.load == NULL else packed
-        if across:
-            gather_tile(
-                kernel, work.args[i] + row * work.row_steps[i], work.steps[i], work.row_steps[i],
-                block, work.n, count)
-        else:
-            gather_tile(
-                kernel, work.args[i] + row * work.row_steps[i], work.row_steps[i], work.steps[i],
-                block, count, work.n)
+        gather_tile(kernel, work.args[i] + row * work.row_steps[i], down[i], along[i], block, tall, wide)
         if kernel.load != NULL:
-            kernel.load(packed, now[i], count * work.n)
-    i = kernel.nin
-    steps[i] = count
+            kernel.load(packed, now[i], count * n)
     if across:
-        kernel.columns(now[0], now[1], now[0], steps, work.n, count)
+        for i in range(kernel.nin + 1):
+            elements[i] = count
+        kernel.columns(now[0], now[1], now[0], elements, n, count)
     else:
-        kernel.rows(now[0], now[1], now[0], count, work.n)
+        kernel.rows(now[0], now[1], now[0], count, n)
     block = now[0]
     if kernel.store != NULL:
-        kernel.store(now[0], packed, count * work.n)
+        kernel.store(now[0], packed, count * n)
         block = packed
-    if across:
-        scatter_tile(
-            kernel, block, work.args[i] + row * work.row_steps[i], work.steps[i], work.row_steps[i],
-            work.n, count)
-    else:
-        scatter_tile(
-            kernel, block, work.args[i] + row * work.row_steps[i], work.row_steps[i], work.steps[i],
-            count, work.n)
+    i = kernel.nin
+    scatter_tile(kernel, block, work.args[i] + row * work.row_steps[i], down[i], along[i], tall, wide)
 
 
 cdef void run_rows(
