@@ -132,7 +132,8 @@ def calls_of(name):
 def calls_of_layers():
     """Collect the kinds of calls of layers, losses and the optimizer."""
     made = {e.layer: getattr(layers, e.layer)() for exp in EXPECTATIONS for e in exp.layers}
-    made |= {"Softmax": layers.Softmax()}
+    made |= {"Softmax": layers.Softmax(), "Softmax, first axis": layers.Softmax(0)}
+    made |= {"LogSoftmax": layers.LogSoftmax()}
     made |= {"Linear": layers.Linear(8, 3, seed=0)}
     made |= {"Linear, fused": layers.Linear(8, 3, layers.ReLU(), seed=0)}
     made |= {"Sequential": layers.Sequential(layers.Linear(8, 4, layers.Sigmoid(), seed=0))}
