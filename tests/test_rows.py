@@ -5,6 +5,7 @@ The bits of all layouts, instruction sets and threads are compared with those of
 contiguous and computed one by one.
 """
 
+import os
 import subprocess
 import sys
 from functools import cache
@@ -417,6 +418,7 @@ for arrays in (x, out), (x[:, ::-1], out[:, ::-1]):
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@pytest.mark.skipif("ASAN_OPTIONS" in os.environ, reason="AddressSanitizer takes all addresses")
 def test_no_memory_for_the_copy_of_a_row():
     command = [sys.executable, "-P", "-c", WITHOUT_MEMORY]
     assert subprocess.check_output(command, text=True) == "refused\nrefused\n"
