@@ -207,12 +207,18 @@ def test_axes_of_many_dimensions(function, name):
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 @every_name
 def test_threads(function, name, dtype):
-    for shape, axis in [((40000, 10), -1), ((700, 600), -1), ((600, 700), 0), ((3, 140_001), -1)]:
+    # Also of columns, more than a block each, of which a thread may get one.
+    tall = [((40_000, 8), 0), ((9000, 33), 0), ((140_001, 3), 0), ((70_000, 4), 0)]
+    wide = [((40_000, 10), -1), ((700, 600), -1), ((600, 700), 0), ((3, 140_001), -1)]
+    for shape, axis in tall + wide:
         operands = draw(name, dtype, shape)
+        wanted, out = (np.empty(shape, dtype) for _ in range(2))
         with fastact.num_threads(1):
-            wanted = function(*operands, axis=axis)
+            function(*operands, axis=axis, out=wanted)
         with fastact.num_threads(4):
             assert_same(function(*operands, axis=axis), wanted)
+            for _ in range(3):
+                assert_same(function(*operands, axis=axis, out=out), wanted)
 
 
 @every_name

@@ -25,7 +25,7 @@ cdef extern from "Python.h":
     void *PyErr_NoMemory()
 
 cdef enum:
-    WIDTH = 32                    # rows side by side, at most: WIDTH in kernels/rows.pxi
+    WIDTH = 32                    # rows side by side, at most: WIDTH in kernels/columns.pxi
     OPERANDS = 3                  # at most two inputs, and the output
     # Size of a block in bytes. There is one for each input.
     BLOCK = 16384
@@ -42,6 +42,7 @@ cdef struct Work:
     const Py_ssize_t *row_steps   # from row to row
     const Py_ssize_t *steps       # from element to element of a row
     Py_ssize_t n                  # elements of a row
+    bint across                   # whether the kernel uses the rows side by side, where they are
     char *room                    # for rows that are longer than a block; else NULL
 
 
@@ -79,7 +80,7 @@ cdef void run_part(void *context, Py_ssize_t start, Py_ssize_t stop) noexcept no
     cdef int i
     cdef bint short_rows = n <= SHORT and kernel.nin == 1 and stop - start >= FEW
     now[1] = NULL
-    if side_by_side(work) and stop - start >= FEW:
+    if work.across:
         for i in range(kernel.nin + 1):
             elements[i] = work.steps[i] // kernel.item
         while row < stop:
@@ -169,7 +170,9 @@ cdef void run_rows(
         return
     work.kernel, work.args, work.row_steps, work.steps, work.n = kernel, args, row_steps, steps, n
     work.room = NULL
-    if n * kernel.block_item > BLOCK and not contiguous(&work) and not (side_by_side(&work) and rows >= FEW):
+    # Of the whole call, for a part of it may have few rows, and no room for copies.
+    work.across = rows >= FEW and side_by_side(&work)
+    if n * kernel.block_item > BLOCK and not contiguous(&work) and not work.across:
         work.room = <char *> PyMem_RawMalloc(n * kernel.block_item * kernel.nin + n * kernel.item)
         if work.room == NULL:
             with gil:
@@ -177,8 +180,8 @@ cdef void run_rows(
             return
     flags = save_flags()
     if work.room == NULL:
-        # Parts are multiples of WIDTH rows: fewer side by side would waste time.
-        split(run_part, &work, rows, WIDTH if n < BLOCK // WIDTH else 1, rows * n)
+        # Fewer than WIDTH rows side by side would share cache lines with another thread.
+        split(run_part, &work, rows, WIDTH if work.across or n < BLOCK // WIDTH else 1, rows * n)
     else:
         run_part(&work, 0, rows)
         PyMem_RawFree(work.room)
