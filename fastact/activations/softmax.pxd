@@ -101,14 +101,16 @@ cdef inline real term(real x, real pivot, real limit, real base) noexcept nogil:
     return fma(scale, bend - r, scale)
 
 
-cdef inline real term_error(real x, real pivot, real base) noexcept nogil:
-    """What the rounding of `term` has cut off from the term of the largest element."""
-    cdef real t, rounded, r, scale, bend
-    t = pivot - x
+cdef inline real first_term(real top, real pivot, real base, real *lost) noexcept nogil:
+    """`term` of the largest element, and what its rounding has cut off. It needs no limit."""
+    cdef real t, rounded, r, scale, bend, result
+    t = pivot - top
     rounded = quotient(t, base)
     r = reduce_argument(t, rounded - base, &bend)
     scale = power_of_two(rounded)
-    return fma(scale, bend, fma(-scale, r, scale - fma(scale, bend - r, scale)))
+    result = fma(scale, bend - r, scale)
+    lost[0] = fma(scale, bend, fma(-scale, r, scale - result))
+    return result
 
 
 cdef inline double sum_error(double a, double b, double total) noexcept nogil:

@@ -15,9 +15,12 @@ cdef struct Columns:
     double[WIDTH] limit
     double[WIDTH] base
     double[WIDTH] first
+    double[WIDTH] first_lost
     double[WIDTH] skipped
     double[WIDTH] high
-    double[WIDTH] low
+    double[WIDTH] rest
+    double[WIDTH] rest_of_first
+    double[WIDTH] shrink
     double[WIDTH] terms
 
 
@@ -46,8 +49,9 @@ cdef inline void softmax_side_by_side(
     cdef real_array now = out
     cdef f64 parts = this.parts, lost = this.lost
     top, pivot, limit = <real_array> this.top, <real_array> this.pivot, <real_array> this.limit
-    base, high, rest = <real_array> this.base, <real_array> this.high, <real_array> this.low
-    first, rest_of_first = <real_array> this.first, <real_array> this.skipped
+    base, first = <real_array> this.base, <real_array> this.first
+    first_lost, high = <real_array> this.first_lost, <real_array> this.high
+    rest, rest_of_first = <real_array> this.rest, <real_array> this.rest_of_first
     start_columns(x, steps[0], n, width, top, pivot, limit, base)
     clear(parts, lost, LANES * width)
     for i in range(n):
@@ -59,9 +63,9 @@ cdef inline void softmax_side_by_side(
         now += steps[1]
     add_parts(parts, lost, width, real_array is f64)
     for j in range(width):
+        first[j] = first_term(top[j], pivot[j], base[j], &first_lost[j])
         invert(
-            parts[j], lost[j], top + j, pivot + j, limit + j, base + j,
-            first + j, high + j, rest + j, rest_of_first + j)
+            parts[j], lost[j], first + j, first_lost + j, high + j, rest + j, rest_of_first + j)
     for i in range(n):
         for j in range(width):
             out[j] = scaled(out[j], high[j], rest[j], first[j], rest_of_first[j])
@@ -96,11 +100,12 @@ cdef inline void log_softmax_side_by_side(
     cdef bint again = False
     cdef f64 parts = this.parts, lost = this.lost, others = this.others, others_low = this.others_low
     top, pivot, limit = <real_array> this.top, <real_array> this.pivot, <real_array> this.limit
-    base, first, skipped = <real_array> this.base, <real_array> this.first, <real_array> this.skipped
-    high, rest, terms = <real_array> this.high, <real_array> this.low, <real_array> this.terms
+    base, first, high = <real_array> this.base, <real_array> this.first, <real_array> this.high
+    first_lost, rest = <real_array> this.first_lost, <real_array> this.rest
+    skipped, terms = <real_array> this.skipped, <real_array> this.terms
     start_columns(x, steps[0], n, width, top, pivot, limit, base)
     for j in range(width):
-        first[j] = term(top[j], pivot[j], limit[j], base[j])
+        first[j] = first_term(top[j], pivot[j], base[j], &first_lost[j])
         skipped[j] = INFINITY
     add_columns(x, steps[0], n, width, pivot, limit, base, skipped, terms, parts, lost)
     for j in range(width):
@@ -114,8 +119,7 @@ cdef inline void log_softmax_side_by_side(
             others[j] = parts[j] if skipped[j] == first[j] else others[j]
             others_low[j] = lost[j] if skipped[j] == first[j] else others_low[j]
     for j in range(width):
-        total = logarithm(
-            top[j], others[j], others_low[j], first[j], term_error(top[j], pivot[j], base[j]), &low)
+        total = logarithm(top[j], others[j], others_low[j], first[j], first_lost[j], &low)
         high[j] = leading(total, low, &rest[j])
     for i in range(n):
         for j in range(width):
@@ -132,7 +136,7 @@ cdef inline void softmax_backward_side_by_side(
     cdef Columns this
     cdef Py_ssize_t i, j
     cdef f64 parts = this.parts, lost = this.lost
-    high, rest = <real_array> this.high, <real_array> this.low
+    high, rest = <real_array> this.high, <real_array> this.rest
     clear(parts, lost, LANES * width)
     for i in range(n):
         for j in range(width):
@@ -159,7 +163,7 @@ cdef inline void log_softmax_backward_side_by_side(
     cdef double factor, share
     cdef Py_ssize_t i, j
     cdef f64 parts = this.parts, lost = this.lost
-    high, rest, shrink = <real_array> this.high, <real_array> this.low, <real_array> this.terms
+    high, rest, shrink = <real_array> this.high, <real_array> this.rest, <real_array> this.shrink
     clear(parts, lost, LANES * width)
     for i in range(n):
         for j in range(width):

@@ -151,12 +151,13 @@ cdef void softmax_loss(
     cdef real_array x, numbers = <real_array> room
     top, pivot, limit = <real_array> this.top, <real_array> this.pivot, <real_array> this.limit
     base, first = <real_array> this.base, <real_array> this.first
-    high, rest, rest_of_first = <real_array> this.high, <real_array> this.low, <real_array> this.factor
+    first_lost, high = <real_array> this.first_lost, <real_array> this.high
+    rest, rest_of_first = <real_array> this.rest, <real_array> this.rest_of_first
     while rows > 0:
         group = group_of(rows, n)
         start_rows(prediction, n, group, top, pivot, limit, base)
         for g in range(group):
-            first[g] = term(top[g], pivot[g], limit[g], base[g])
+            first[g] = first_term(top[g], pivot[g], base[g], &first_lost[g])
         for g in range(group):
             x = prediction + g * n
             sum_row(x, gradient + g * n, n, pivot + g, limit + g, base + g, parts, lost)
@@ -167,15 +168,15 @@ cdef void softmax_loss(
             this.others[g], this.others_lost[g] = parts[0], lost[0]
         for g in range(group):
             this.log_sum[g] = logarithm(
-                top[g], this.others[g], this.others_lost[g], first[g],
-                term_error(top[g], pivot[g], base[g]), &this.log_low[g])
+                top[g], this.others[g], this.others_lost[g], first[g], first_lost[g],
+                &this.log_low[g])
         for g in range(group):
             if labels == NULL:
                 numbers[0] = leading(this.log_sum[g], this.log_low[g], &numbers[1])
                 loss[0] += loss_of_weights(prediction, weights, numbers, numbers + 1, &share, n)
             invert(
-                this.total[g], this.lost[g], top + g, pivot + g, limit + g, base + g,
-                first + g, high + g, rest + g, rest_of_first + g)
+                this.total[g], this.lost[g], first + g, first_lost + g,
+                high + g, rest + g, rest_of_first + g)
             scale_row(gradient, n, high + g, rest + g, first + g, rest_of_first + g)
             divisor = scale[0]
             if labels == NULL:
