@@ -258,9 +258,9 @@ cdef object fast_call(object self, PyObject *const *args, size_t nargsf, PyObjec
     return result
 
 
-cdef run_contiguous_rows(
+cdef int run_contiguous_rows(
     const Kernel *kernel, char **data, Py_ssize_t rows, Py_ssize_t n, const Py_ssize_t *steps
-):
+) except -1:
     cdef Py_ssize_t row_steps[MAX_INPUTS + 1]
     cdef int i
     for i in range(kernel.nin + 1):
@@ -270,11 +270,7 @@ cdef run_contiguous_rows(
     else:
         with nogil:
             run_rows(kernel, data, rows, row_steps, n, steps)
-        raise_pending()
-
-
-cdef inline int raise_pending() except -1:
-    """Raise the exception that `run_rows` has set, if any."""
+    # Set if there was no memory for the copy of a long row.
     return -1 if PyErr_Occurred() != NULL else 0
 
 
