@@ -128,13 +128,19 @@ def release_buffers() -> int: ...
 
 _Out: TypeAlias = NDArray[Any] | tuple[NDArray[Any]] | None
 
-class _Options(TypedDict, total=False):
-    where: ArrayLike
+class _CommonOptions(TypedDict, total=False):
     casting: Literal["no", "equiv", "safe", "same_kind", "unsafe"]
     order: Literal["K", "A", "C", "F"]
     dtype: DTypeLike | None
     subok: bool
     signature: Any
+
+class _Options(_CommonOptions, total=False):
+    where: ArrayLike
+
+class _RowOptions(_CommonOptions, total=False):
+    axis: SupportsIndex
+    axes: Any
 
 # `ufunc` is final to type checkers; NumPy's own stubs derive from it in this way, too. The classes
 # do not exist at run time. In a union, they make checkers refuse wrong calls, and the declarations
@@ -144,20 +150,10 @@ class _Options(TypedDict, total=False):
 _UFUNC = """
 class _{name}(ufunc):  # type: ignore[misc]
     def __call__(
-        self, {operands}, out: _Out = None, **options: Unpack[_Options]
+        self, {operands}, out: _Out = None, **options: Unpack[{options}]
     ) -> Any: ...
 
 {name}: _{name} | ufunc
-"""
-_ROW_OPTIONS = """
-class _RowOptions(TypedDict, total=False):
-    axis: SupportsIndex
-    axes: Any
-    casting: Literal["no", "equiv", "safe", "same_kind", "unsafe"]
-    order: Literal["K", "A", "C", "F"]
-    dtype: DTypeLike | None
-    subok: bool
-    signature: Any
 """
 _OTHERS = (
     "get_include",
@@ -185,17 +181,18 @@ def stub(operations: Sequence[Operation], row_operations: Sequence[RowOperation]
     names = sorted([*_OTHERS, *functions])
     text = _HEAD.replace("{names}", "".join(f'    "{name}",\n' for name in names))
     for operation in operations:
-        # Operands are positional-only, except for a last one with a default.
-        operands = [f"{operand}: ArrayLike" for operand in operation.operands]
-        if operation.default is None:
-            operands.append("/")
-        else:
-            operands[-1:] = ["/", f"{operands[-1]} = {operation.default}"]
-        text += _UFUNC.format(name=operation.name, operands=", ".join(operands))
-    text += _ROW_OPTIONS
-    row_ufunc = _UFUNC.replace("_Options", "_RowOptions")
+        text += _ufunc(operation, "_Options")
     for row_operation in row_operations:
-        operands = [f"{operand}: ArrayLike" for operand in (*row_operation.operands, "/")]
-        operands[-1] = "/"
-        text += row_ufunc.format(name=row_operation.name, operands=", ".join(operands))
+        text += _ufunc(row_operation, "_RowOptions")
     return text
+
+
+def _ufunc(operation: Operation | RowOperation, options: str) -> str:
+    """Generate the class of one ufunc, given the name of the class of its keywords."""
+    operands = [f"{operand}: ArrayLike" for operand in operation.operands]
+    # Operands are positional-only, except for a last one with a default.
+    if operation.default is None:
+        operands.append("/")
+    else:
+        operands[-1:] = ["/", f"{operands[-1]} = {operation.default}"]
+    return _UFUNC.format(name=operation.name, operands=", ".join(operands), options=options)
