@@ -8,6 +8,7 @@ contiguous and computed one by one.
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -63,6 +64,12 @@ def assert_same(result, wanted, message=""):
 def test_the_table_is_whole():
     assert [operation.name for operation in operations.ROW_OPERATIONS] == NAMES
     assert set(NAMES) < set(fastact.__all__)
+
+
+def test_a_record_describes_each_operand():
+    for operation in (*operations.OPERATIONS, *operations.ROW_OPERATIONS):
+        with pytest.raises(ValueError, match=f"{operation.name}: parameters must describe each"):
+            replace(operation, parameters=operation.parameters[1:])
 
 
 # ------------------------------------------------------------------------- errors

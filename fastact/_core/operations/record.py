@@ -1,6 +1,7 @@
 """The records of ufuncs: everything there is to say about one.
 
-`Operation` is that of an elementwise ufunc, `RowOperation` that of one over an axis.
+`Operation` is that of an elementwise ufunc, `RowOperation` that of one over an axis. `Record` has
+what they have in common.
 """
 
 from collections.abc import Callable, Mapping
@@ -30,8 +31,8 @@ class Bounds(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Operation:
-    """A public ufunc.
+class Record:
+    """What the records of both kinds have.
 
     Attributes
     ----------
@@ -61,25 +62,8 @@ class Operation:
         wherever possible, and without branches. `np.where` and `where=` take some 4 ns an
         element where signs are random. It returns `out`.
     bounds : Bounds
-    default : float, optional
-        The value of the last operand if it is left out. Such an operand is a parameter: it can
-        be given by name, and peers take it as a number.
-    range : tuple of float, optional
-        The lowest and the highest result. They are rounded to the dtype of the result.
-    monotone : bool, default False
-        Whether the result never falls where `x` rises. For operations of `x` alone.
-    numpy_ulp : float, default 4
-        The greatest error allowed to `numpy` for x in [-4, 4], in ULP.
     output_of : str, optional
         The name of the activation whose output an operand `y` is.
-    integers : bool, default False
-        Whether integer dtypes are kept. If not, they are promoted as by `numpy.exp`.
-    narrow : {"float32", "own", "bits"}, default "float32"
-        How 16-bit types are computed: "float32" by the formula for float32, between two
-        conversions; "own" in the same way, by a formula ``<name>_narrow`` over float; "bits" by
-        a formula ``<name>_half(bits, infinity)``, without conversions.
-    costly : bool, default False
-        Whether there is an exponential in it.
     peers : mapping of str to Any
         How other packages compute it, by the name of the peer. Each class in
         `fastact._command.peers` says what it expects here. A package that lacks the operation
@@ -96,30 +80,82 @@ class Operation:
     exact: Callable[..., Any]
     numpy: Callable[..., Any]
     bounds: Bounds
-    default: float | None = None
-    range: tuple[float, float] | None = None
-    monotone: bool = False
-    numpy_ulp: float = 4.0
     output_of: str | None = None
-    integers: bool = False
-    narrow: Literal["float32", "own", "bits"] = "float32"
-    costly: bool = False
     peers: Mapping[str, Any] = field(default_factory=dict)
-
-    core: ClassVar[None] = None  # the signature of a generalized ufunc
 
     def __post_init__(self) -> None:
         if len(self.parameters) != len(self.operands):
             raise ValueError(f"{self.name}: parameters must describe each of {self.operands}")
         if ("y" in self.operands) != (self.output_of is not None):
             raise ValueError(f"{self.name}: output_of must tell whose output the operand y is")
-        if self.monotone and self.operands != ("x",):
-            raise ValueError(f"{self.name}: only an operation of x alone can be monotone")
 
     @property
     def forward(self) -> bool:
         """Whether this is an activation, not a backward pass."""
         return self.operands[0] == "x"
+
+    @property
+    def core(self) -> str | None:
+        """The signature of the ufunc if it is a generalized one."""
+        return None
+
+    @cached_property
+    def doc(self) -> str:
+        """The docstring in numpydoc form, without the signature."""
+        parameters = "\n".join(
+            f"{name} : array_like{self._default_text(name)}\n{_indented(text)}"
+            for name, text in zip(self.operands, self.parameters, strict=True)
+        )
+        return (_DOCSTRING if self.core is None else _ROW_DOCSTRING).format(
+            summary=self.summary,
+            parameters=parameters,
+            returns=_indented(self.returns),
+            see=self.see,
+            notes=fill(self.notes, _WIDTH),
+        )
+
+    def _default_text(self, name: str) -> str:
+        """What the docstring says about the default of an operand."""
+        return ""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Operation(Record):
+    """A public ufunc. These are its fields besides those of `Record`.
+
+    Attributes
+    ----------
+    default : float, optional
+        The value of the last operand if it is left out. Such an operand is a parameter: it can
+        be given by name, and peers take it as a number.
+    range : tuple of float, optional
+        The lowest and the highest result. They are rounded to the dtype of the result.
+    monotone : bool, default False
+        Whether the result never falls where `x` rises. For operations of `x` alone.
+    numpy_ulp : float, default 4
+        The greatest error allowed to `numpy` for x in [-4, 4], in ULP.
+    integers : bool, default False
+        Whether integer dtypes are kept. If not, they are promoted as by `numpy.exp`.
+    narrow : {"float32", "own", "bits"}, default "float32"
+        How 16-bit types are computed: "float32" by the formula for float32, between two
+        conversions; "own" in the same way, by a formula ``<name>_narrow`` over float; "bits" by
+        a formula ``<name>_half(bits, infinity)``, without conversions.
+    costly : bool, default False
+        Whether there is an exponential in it.
+    """
+
+    default: float | None = None
+    range: tuple[float, float] | None = None
+    monotone: bool = False
+    numpy_ulp: float = 4.0
+    integers: bool = False
+    narrow: Literal["float32", "own", "bits"] = "float32"
+    costly: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.monotone and self.operands != ("x",):
+            raise ValueError(f"{self.name}: only an operation of x alone can be monotone")
 
     @property
     def parameter(self) -> str | None:
@@ -143,55 +179,25 @@ class Operation:
             parameters.append(Parameter(name, kinds[2], default=default))
         return Signature(parameters)
 
-    @cached_property
-    def doc(self) -> str:
-        """The docstring in numpydoc form, without the signature."""
-        parameters = "\n".join(
-            f"{name} : array_like{self._default_text(name)}\n{_indented(text)}"
-            for name, text in zip(self.operands, self.parameters, strict=True)
-        )
-        return _DOCSTRING.format(
-            summary=self.summary,
-            parameters=parameters,
-            returns=_indented(self.returns),
-            see=self.see,
-            notes=fill(self.notes, _WIDTH),
-        )
-
     def _default_text(self, name: str) -> str:
         return f", default {self.default}" if name == self.parameter else ""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class RowOperation:
+class RowOperation(Record):
     """A public generalized ufunc, whose results depend on a row of each operand.
+
+    `exact` and `numpy` compute over the last axis, and `m` is always `numpy`. This is its field
+    besides those of `Record`.
 
     Attributes
     ----------
-    name, operands, summary, parameters, returns, see, notes, output_of
-        As for `Operation`.
-    exact, numpy : callable
-        As for `Operation`, over the last axis. `m` is `numpy`.
-    bounds : Bounds
-        The greatest errors allowed.
     subtracted : callable, optional
         ``subtracted(m, *operands)`` computes what is subtracted to get the result. If there is any,
         the errors are in ULP of the larger one of this and the result.
     """
 
-    name: str
-    operands: tuple[str, ...]
-    summary: str
-    parameters: tuple[str, ...]
-    returns: str
-    see: str
-    notes: str
-    exact: Callable[..., Any]
-    numpy: Callable[..., Any]
-    bounds: Bounds
     subtracted: Callable[..., Any] | None = None
-    output_of: str | None = None
-    peers: Mapping[str, Any] = field(default_factory=dict)
 
     default: ClassVar[None] = None
     parameter: ClassVar[None] = None
@@ -199,13 +205,8 @@ class RowOperation:
     costly: ClassVar[bool] = True
 
     @property
-    def forward(self) -> bool:
-        """Whether this is an activation, not a backward pass."""
-        return self.output_of is None
-
-    @property
     def core(self) -> str:
-        """The signature of the generalized ufunc."""
+        """The signature of the ufunc."""
         return f"{','.join(['(n)'] * len(self.operands))}->(n)"
 
     @cached_property
@@ -217,21 +218,6 @@ class RowOperation:
             if name != "where":
                 parameters.append(Parameter(name, Parameter.KEYWORD_ONLY, default=default))
         return Signature(parameters)
-
-    @cached_property
-    def doc(self) -> str:
-        """The docstring in numpydoc form, without the signature."""
-        parameters = "\n".join(
-            f"{name} : array_like\n{_indented(text)}"
-            for name, text in zip(self.operands, self.parameters, strict=True)
-        )
-        return _ROW_DOCSTRING.format(
-            summary=self.summary,
-            parameters=parameters,
-            returns=_indented(self.returns),
-            see=self.see,
-            notes=fill(self.notes, _WIDTH),
-        )
 
 
 _UFUNC_KEYWORDS = {
