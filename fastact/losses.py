@@ -30,10 +30,10 @@ class Loss:
     Floating-point warnings are suppressed. The loss of an empty batch is NaN.
     """
 
-    __slots__ = ("_dtype", "_kept", "_pool")
+    __slots__ = ("_dtype", "_gradient", "_pool")
 
     def __init__(self) -> None:
-        self._kept: Any = None
+        self._gradient: NDArray[Any] | None = None
         self._dtype: Any = None
         self._pool = Pool()
 
@@ -61,12 +61,11 @@ class Loss:
         return self._computed(prediction, target)[0]
 
     def forward(self, prediction: ArrayLike, target: ArrayLike, /) -> float:
-        """Compute the mean loss and save the arrays that `backward` needs.
+        """Compute the mean loss, and save its gradient for `backward`.
 
-        Parameters, result and errors are the same as those of `__call__`. The arrays may be saved
-        without a copy, so do not modify them between `forward` and `backward`.
+        Parameters, result and errors are the same as those of `__call__`.
         """
-        value, self._kept, self._dtype = self._computed(prediction, target)
+        value, self._gradient, self._dtype = self._computed(prediction, target)
         return value
 
     def backward(self) -> NDArray[Any]:
@@ -84,16 +83,16 @@ class Loss:
         RuntimeError
             If `forward` has not been called.
         """
-        if self._kept is None:
+        gradient = self._gradient
+        if gradient is None:
             raise RuntimeError(
                 f"{self!r}: backward() before forward(), which keeps what backward() needs; "
                 "loss(prediction, target) keeps nothing"
             )
-        gradient = self._gradient(*self._kept)
         return gradient if gradient.dtype == self._dtype else _narrowed(gradient, self._dtype)
 
-    def _computed(self, prediction: Any, target: Any) -> tuple[float, Any, np.dtype[Any]]:
-        """Compute the loss, the arrays to save, and the dtype of the gradient."""
+    def _computed(self, prediction: Any, target: Any) -> tuple[float, NDArray[Any], np.dtype[Any]]:
+        """Compute the loss, the gradient to save, and the dtype that it is to have."""
         if alike(prediction, target):
             return *self._value(prediction, target), prediction.dtype
         for operand in (prediction, target):
@@ -112,12 +111,9 @@ class Loss:
             )
         return real_array(self, target, prediction.dtype)
 
-    def _value(self, prediction: NDArray[Any], target: NDArray[Any]) -> tuple[float, Any]:
-        """Compute the loss and the arguments of `_gradient`."""
+    def _value(self, prediction: NDArray[Any], target: NDArray[Any]) -> tuple[float, NDArray[Any]]:
+        """Compute the loss and the gradient."""
         raise NotImplementedError(f"{type(self).__name__} has no _value")
-
-    def _gradient(self, *kept: Any) -> NDArray[Any]:
-        raise NotImplementedError(f"{type(self).__name__} has no _gradient")
 
     def _empty(self, like: NDArray[Any]) -> NDArray[Any]:
         empty: NDArray[Any] = self._pool.empty(like.shape, like.dtype)
@@ -150,13 +146,9 @@ class MSELoss(Loss):
 
     __slots__ = ()
 
-    def _value(self, prediction: NDArray[Any], target: NDArray[Any]) -> tuple[float, Any]:
+    def _value(self, prediction: NDArray[Any], target: NDArray[Any]) -> tuple[float, NDArray[Any]]:
         gradient = self._empty(prediction)
-        return _squared_error(prediction, target, gradient), (gradient,)
-
-    def _gradient(self, *kept: Any) -> NDArray[Any]:
-        gradient: NDArray[Any] = kept[0]
-        return gradient
+        return _squared_error(prediction, target, gradient), gradient
 
 
 class BCEWithLogitsLoss(Loss):
@@ -170,13 +162,9 @@ class BCEWithLogitsLoss(Loss):
 
     __slots__ = ()
 
-    def _value(self, prediction: NDArray[Any], target: NDArray[Any]) -> tuple[float, Any]:
+    def _value(self, prediction: NDArray[Any], target: NDArray[Any]) -> tuple[float, NDArray[Any]]:
         gradient = self._empty(prediction)
-        return _logistic_loss(prediction, target, gradient), (gradient,)
-
-    def _gradient(self, *kept: Any) -> NDArray[Any]:
-        gradient: NDArray[Any] = kept[0]
-        return gradient
+        return _logistic_loss(prediction, target, gradient), gradient
 
 
 class CrossEntropyLoss(Loss):
@@ -204,7 +192,9 @@ class CrossEntropyLoss(Loss):
             )
         if target.dtype.kind not in "iu":
             raise TypeError(f"{self!r}: indices of dtype {target.dtype}, wanted integers")
-        labels = np.ascontiguousarray(target, np.intp)
+        # A copy: another thread may change the target after the check, and the gradient is written
+        # at the labels.
+        labels = np.array(target, np.intp, order="C")
         if not all_within(labels, shape[-1]):
             raise ValueError(
                 f"{self!r}: the target has indices from {target.min()} to {target.max()}, "
@@ -212,12 +202,8 @@ class CrossEntropyLoss(Loss):
             )
         return labels
 
-    def _value(self, prediction: NDArray[Any], target: NDArray[Any]) -> tuple[float, Any]:
+    def _value(self, prediction: NDArray[Any], target: NDArray[Any]) -> tuple[float, NDArray[Any]]:
         if not prediction.ndim:
             raise ValueError(f"{self!r}: the prediction must have at least one axis, of classes")
         gradient = self._empty(prediction)
-        return _softmax_loss(prediction, target, gradient), (gradient,)
-
-    def _gradient(self, *kept: Any) -> NDArray[Any]:
-        gradient: NDArray[Any] = kept[0]
-        return gradient
+        return _softmax_loss(prediction, target, gradient), gradient

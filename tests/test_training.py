@@ -284,6 +284,16 @@ def test_labels_out_of_range(dtype):
             CrossEntropyLoss()(np.ones((2, 3)), np.array([1, wrong], dtype))
 
 
+def test_labels_are_copied_before_they_are_checked():
+    """Another thread may change them after the check. The copy is contiguous."""
+    prediction = np.random.default_rng(6).normal(size=(4, 5, 3)).astype("float32")
+    labels = np.arange(20).reshape(5, 4).T % 3
+    loss = CrossEntropyLoss()
+    assert not np.shares_memory(loss._target(labels, prediction), labels)
+    wanted = loss(prediction.reshape(20, 3), labels.ravel())
+    assert loss(prediction, labels) == wanted
+
+
 def test_targets_of_other_kinds():
     prediction = np.array([[1.0, -2.0], [0.5, 3.0]])
     loss = BCEWithLogitsLoss()
