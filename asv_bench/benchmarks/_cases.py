@@ -147,9 +147,17 @@ ROWS = {
 
 
 def make_rows(operation, dtype, shape, axis=-1):
-    """Make a call of an operation on rows, and what NumPy does for the same."""
+    """Make a call of an operation on rows, and what NumPy does for the same.
+
+    Raises
+    ------
+    NotImplementedError
+        If fastact lacks the operation.
+    """
     record = ROW_OPERATIONS[operation]
-    function = getattr(fastact, operation)
+    function = getattr(fastact, operation, None)
+    if function is None:
+        raise NotImplementedError(f"no {operation}")
     random = np.random.default_rng(0)
     x = random.normal(0, 4, ROWS[shape]).astype(dtype_of(dtype))
     operands = [x]
