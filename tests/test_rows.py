@@ -75,7 +75,7 @@ def test_a_record_describes_each_operand():
 # ------------------------------------------------------------------------- errors
 
 
-def by_definition(name, m, operands, count):
+def by_definition(name, m, operands):
     """The exact result and what is subtracted to get it, of arrays of numbers wide enough."""
     if name.endswith("_backward"):
         grad, y = operands
@@ -103,7 +103,7 @@ class InMpmath:
         self.log1p = np.frompyfunc(context.log1p, 1, 1)
 
 
-def error(name, operands, result, exact=None):
+def error(name, operands, result):
     """The greatest error in ULP: of the result, or of what is subtracted if that is larger."""
     dtype = result.dtype
     if dtype == np.float64:
@@ -115,7 +115,7 @@ def error(name, operands, result, exact=None):
     else:
         functions, to_wide = np, lambda a: a.astype(np.float64)
     wide = [to_wide(operand.astype(np.float64)) for operand in operands]
-    wanted, subtracted = by_definition(name, functions, wide, result.shape[-1])
+    wanted, subtracted = by_definition(name, functions, wide)
     size = abs(wanted) if subtracted is None else np.maximum(abs(wanted), subtracted)
     _, exponent = np.frexp(size.astype(np.float64))
     info = finfo(dtype)

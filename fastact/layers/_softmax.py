@@ -62,6 +62,8 @@ class _OverAxis(Activation):
     def _delivered(self, function: Any, operands: tuple[Any, ...], out: NDArray[Any] | None) -> Any:
         if out is None or (type(out) is np.ndarray and out.shape == operands[0].shape):
             return function(*operands, out=out, axis=self._axis)
+        # float16 passes for every floating-point `out`. The ufunc knows the type of the result, and
+        # refuses what that cannot be cast to.
         check_out(out, operands[0].shape, np.dtype(np.float16))
         function(*operands, out=np.asarray(out), axis=self._axis)
         return out

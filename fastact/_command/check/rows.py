@@ -23,18 +23,14 @@ MANY_ELEMENTS = 1 << 20
 SEED = 20240229
 
 
-def chosen_operations(options: argparse.Namespace) -> list[RowOperation]:
-    """List the operations that are asked for."""
-    return [op for op in ROW_OPERATIONS if options.operation in (None, op.name)]
-
-
 def check_rows(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Measure each operation and dtype; yield lines of the report, one per instruction set."""
     isas = [name for name in ufuncs.supported if options.isa in (None, name)]
     tables = {isa: ufuncs.make_row_ufuncs(isa) for isa in isas}
+    operations = [op for op in ROW_OPERATIONS if options.operation in (None, op.name)]
     elements = MANY_ELEMENTS if options.exhaustive else ELEMENTS
     for dtype in float_types():
-        for operation in chosen_operations(options):
+        for operation in operations:
             functions = {isa: tables[isa][operation.name] for isa in isas}
             yield from _measure(operation, dtype, functions, elements)
 
