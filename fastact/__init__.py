@@ -1,9 +1,9 @@
 """Activation functions for NumPy arrays, forward and backward, as `numpy.ufunc` objects.
 
 The functions are `relu`, `leaky_relu`, `sigmoid`, `tanh`, `silu`, `softplus`, `log_sigmoid`,
-`softmax`, `log_softmax` and their backward passes. The modules `fastact.layers`, `fastact.losses`
-and `fastact.optimizers` provide layers that use these functions, losses and an optimizer. The
-command ``fastact`` shows information about this machine.
+`gelu`, `gelu_tanh`, `softmax`, `log_softmax` and their backward passes. The modules
+`fastact.layers`, `fastact.losses` and `fastact.optimizers` provide layers that use these functions,
+losses and an optimizer. The command ``fastact`` shows information about this machine.
 """
 
 __version__ = "0.1.0"

@@ -124,19 +124,121 @@ def _logarithm(degree, number):
     )
 
 
+def _time(w):
+    """The t for which w is (t - 4) / (t + 4)."""
+    return 4 * (1 + w) / (1 - w)
+
+
+def _mills(t):
+    """exp(t**2 / 2) times the probability that a normal variable is above t."""
+    return mpmath.exp(t**2 / 2) * mpmath.erfc(t / mpmath.sqrt(2)) / 2
+
+
+def _gelu(highest, degree, number):
+    """(t + 4) mills(t) = P((t - 4) / (t + 4)) for 0 <= t <= highest, relative to itself."""
+    return Fit(
+        target=lambda w: (_time(w) + 4) * _mills(_time(w)),
+        base=lambda w: mpmath.mpf(0),
+        factor=lambda w: mpmath.mpf(1),
+        variable=lambda w: w,
+        weight=lambda w: (_time(w) + 4) * _mills(_time(w)),
+        low=lambda: mpmath.mpf(-1),
+        high=lambda: mpmath.mpf(highest - 4) / (highest + 4),
+        degree=degree,
+        number=number,
+    )
+
+
+@functools.cache
+def gelu_zero():
+    """The t > 0 for which the derivative of gelu is 0 at -t."""
+    with mpmath.workdps(2 * DIGITS):
+        return mpmath.findroot(lambda t: _gelu_slope(t), mpmath.mpf("0.7517915"))
+
+
+def _gelu_slope(t):
+    """exp(t**2 / 2) gelu'(-t)."""
+    return _mills(t) - t / mpmath.sqrt(2 * mpmath.pi)
+
+
+def _gelu_quotient(w):
+    """_gelu_slope(t) / (zero - t); at the zero itself, its limit."""
+    t, zero = _time(w), gelu_zero()
+    if abs(t - zero) < mpmath.mpf(10) ** (-DIGITS // 2):
+        return 2 / mpmath.sqrt(2 * mpmath.pi) - zero * _mills(zero)
+    return _gelu_slope(t) / (zero - t)
+
+
+def _gelu_gradient(highest, degree, number):
+    """exp(t**2 / 2) gelu'(-t) / (zero - t) = P(w), for 0 <= t <= highest, relative to itself."""
+    return Fit(
+        target=_gelu_quotient,
+        base=lambda w: mpmath.mpf(0),
+        factor=lambda w: mpmath.mpf(1),
+        variable=lambda w: w,
+        weight=_gelu_quotient,
+        low=lambda: mpmath.mpf(-1),
+        high=lambda: mpmath.mpf(highest - 4) / (highest + 4),
+        degree=degree,
+        number=number,
+    )
+
+
+def _gelu_tanh_parts(t):
+    """exp(-v) and t v' for gelu_tanh(x) = x / (1 + exp(-v(x)))."""
+    factor, cubic = 2 * mpmath.sqrt(2 / mpmath.pi), mpmath.mpf("0.044715")
+    return mpmath.exp(-factor * (t + cubic * t**3)), factor * (t + 3 * cubic * t**3)
+
+
+@functools.cache
+def gelu_tanh_zero():
+    """The t > 0 for which the derivative of gelu_tanh is 0 at -t."""
+    with mpmath.workdps(2 * DIGITS):
+        return mpmath.findroot(
+            lambda t: 1 + _gelu_tanh_parts(t)[0] - _gelu_tanh_parts(t)[1], mpmath.mpf("0.75")
+        )
+
+
+def _gelu_tanh_slope(u):
+    """4 gelu_tanh'(u - zero); the formula has a factor of 2**k, which is 1/4 there."""
+    e, term = _gelu_tanh_parts(gelu_tanh_zero() - u)
+    return 4 * e * (1 + e - term) / (1 + e) ** 2
+
+
+def _gelu_tanh(limit, degree, number):
+    """4 gelu_tanh'(u - zero) = u P(u) for |u| <= limit, relative to itself."""
+    return Fit(
+        target=_gelu_tanh_slope,
+        base=lambda u: mpmath.mpf(0),
+        factor=lambda u: u,
+        variable=lambda u: u,
+        weight=_gelu_tanh_slope,
+        low=lambda: -mpmath.mpf(limit),
+        high=lambda: mpmath.mpf(limit),
+        degree=degree,
+        number=number,
+    )
+
+
 FITS = {
     "exponential float32": _exponential(4, np.float32),
     "exponential float64": _exponential(9, np.float64),
     # For float16 and bfloat16, computed in float32.
     "exponential narrow": _exponential(3, np.float32),
-    # For gradients in float16 and bfloat16, computed in float64.
-    "exponential of gradients": _exponential(5, np.float64),
+    # For results in float32 and narrower types, computed in float64.
+    "exponential to float": _exponential(5, np.float64),
     "tanh float32": _tanh("0.55", 4, np.float32),
     "tanh float64": _tanh("0.55", 10, np.float64),
     "silu float32": _silu("0.125", 4, np.float32),
     "silu float64": _silu("0.125", 10, np.float64),
     "logarithm float32": _logarithm(8, np.float32),
     "logarithm float64": _logarithm(19, np.float64),
+    # Those of float32 are computed in float64.
+    "gelu float32": _gelu(21, 11, np.float64),
+    "gelu float64": _gelu(39, 24, np.float64),
+    "gelu gradient float32": _gelu_gradient(21, 10, np.float64),
+    "gelu_tanh float64": _gelu_tanh("0.0625", 10, np.float64),
+    "gelu gradient float64": _gelu_gradient(55, 22, np.float64),
 }
 
 
@@ -167,7 +269,7 @@ def levelled(fit, points):
 
 def summit(fit, coefficients, left, right):
     """Where between `left` and `right` the error is greatest, by trisection."""
-    for _ in range(120):
+    for _ in range(60):
         third = (right - left) / 3
         a, b = left + third, right - third
         if abs(fit.error(coefficients, a)) < abs(fit.error(coefficients, b)):
@@ -239,7 +341,8 @@ def minimax(fit):
             coefficients = levelled(fit, points)
             before, points = points, summits(fit, coefficients, nodes, n)
             moved = max(abs(a - b) for a, b in zip(before, points, strict=True))
-            if moved < (high - low) * mpmath.mpf(10) ** -20:
+            # The error is level at its summits: the coefficients are as exact as this squared.
+            if moved < (high - low) * mpmath.mpf(10) ** -10:
                 break
         return coefficients, max(abs(fit.error(coefficients, x)) for x in points)
 

@@ -6,6 +6,7 @@ tests. Nothing here comes from fastact. Narrow types are computed in float64, wh
 doubles is exact.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -116,6 +117,36 @@ def _silu_backward(m, grad, x):
     decay = m.exp(-abs(x))
     top = decay * (decay + (1 + x)) if x < 0 else 1 + decay + x * decay
     return grad * (top / (1 + decay) ** 2)
+
+
+def _upper_tail(m, t):
+    """Compute the probability that a standard normal variable is above t."""
+    # From 1000 on it is less than all numbers, and mpmath cannot compute that of 1e300.
+    t = t if t < 1000 else t * 0 + 1000
+    return (math.erfc if m is np else m.erfc)(t / m.sqrt(2)) / 2
+
+
+def _gelu(m, x):
+    # From the smaller tail, so that nothing is lost in the other.
+    return x - x * _upper_tail(m, x) if x > 0 else x * _upper_tail(m, -x)
+
+
+def _gelu_backward(m, grad, x):
+    t = abs(x) if abs(x) < 1000 else x * 0 + 1000
+    slope = _upper_tail(m, t) - t * m.exp(-t * t / 2) / m.sqrt(2 * m.pi)
+    return grad * (slope if x < 0 else 1 - slope)
+
+
+def _tanh_argument(m, x):
+    return 2 * m.sqrt(2 / m.pi) * (x + 44715 * x * x * x / 10**6)
+
+
+def _gelu_tanh_backward(m, grad, x):
+    t = abs(x)
+    decay = m.exp(-_tanh_argument(m, t))
+    slope = 1 + decay - 2 * m.sqrt(2 / m.pi) * (t + 3 * 44715 * t * t * t / 10**6)
+    slope = decay * slope / (1 + decay) ** 2
+    return grad * (slope if x < 0 else 1 - slope)
 
 
 def _leaky(id, slope, **settings):
@@ -353,6 +384,64 @@ EXPECTATIONS = (
             *((g, x, g) for g in (INF, -INF, NAN) for x in (1.0, -1.0, 16.0, -16.0)),
         ),
         peers=("numba", "numexpr", "JAX"),
+    ),
+    Expectation(
+        "gelu",
+        ("x",),
+        _gelu,
+        _bounds(0.5, 1.5, 1.5),
+        ((NAN, NAN), (INF, INF), (-INF, -0.0), (0.0, 0.0), (-0.0, -0.0)),
+        peers=("PyTorch", "numba", "JAX"),
+        layers=(LayerExpectation("gelu", "GELU", "input", lambda torch: torch.nn.GELU()),),
+    ),
+    Expectation(
+        "gelu_backward",
+        ("grad", "x"),
+        _gelu_backward,
+        _bounds(1.0, 1.5, 1.5),
+        (
+            *((g, NAN, NAN) for g in GRADS),
+            *((g, INF, g) for g in GRADS),
+            *((g, -INF, g * -0.0) for g in FINITE_GRADS),
+            *((g, x, g / 2) for g in GRADS for x in ZEROS),
+            *((g, x, g) for g in (INF, -INF, NAN) for x in (1.0, 16.0, -0.5)),
+            # The derivative is negative below x = -0.752.
+            *((g, x, -g) for g in (INF, -INF, NAN) for x in (-1.0, -8.0)),
+        ),
+        peers=("PyTorch", "numba", "JAX"),
+    ),
+    Expectation(
+        "gelu_tanh",
+        ("x",),
+        lambda m, x: x / (1 + m.exp(-_tanh_argument(m, x))),
+        _bounds(0.5, 1.0, 1.0),
+        ((NAN, NAN), (INF, INF), (-INF, -0.0), (0.0, 0.0), (-0.0, -0.0)),
+        peers=("PyTorch", "numba", "numexpr", "JAX"),
+        layers=(
+            LayerExpectation(
+                "gelu tanh",
+                "GELU",
+                "input",
+                lambda torch: torch.nn.GELU(approximate="tanh"),
+                {"approximate": "tanh"},
+            ),
+        ),
+    ),
+    Expectation(
+        "gelu_tanh_backward",
+        ("grad", "x"),
+        _gelu_tanh_backward,
+        _bounds(1.0, 1.5, 1.5),
+        (
+            *((g, NAN, NAN) for g in GRADS),
+            *((g, INF, g) for g in GRADS),
+            *((g, -INF, g * -0.0) for g in FINITE_GRADS),
+            *((g, x, g / 2) for g in GRADS for x in ZEROS),
+            *((g, x, g) for g in (INF, -INF, NAN) for x in (1.0, 16.0, -0.5)),
+            # The derivative is negative below x = -0.752.
+            *((g, x, -g) for g in (INF, -INF, NAN) for x in (-1.0, -8.0)),
+        ),
+        peers=("PyTorch", "numba", "JAX"),
     ),
 )
 BY_NAME = {expectation.name: expectation for expectation in EXPECTATIONS}

@@ -35,6 +35,10 @@ RECORDED = {
     "softplus_backward": "813bb339ab86 99dd611bb060 060477fc2e29 f6f486b3ef8b",
     "log_sigmoid": "9cea3d48a49a 7d77d60005d0 c5686b82806e 4f768a00f322",
     "log_sigmoid_backward": "44e025f019e0 abc61188a175 aa70aac3fa91 59ae3f21fd3d",
+    "gelu": "0a5e615130c8 63ec8a90db27 0cf791d053b9 05716ed844d5",
+    "gelu_backward": "34ab4f3091cf 62cbc1a3b87d 7556dad626c6 ab5591e00d0c",
+    "gelu_tanh": "788409dcec1c e376e05962bf 3f5b4d91f556 07ca87c53387",
+    "gelu_tanh_backward": "d3ad96a79839 f786fbf01447 b63582796b37 6e7b9f929b8e",
 }
 
 

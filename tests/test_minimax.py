@@ -18,13 +18,18 @@ WRITTEN = {
     "exponential float32": ("exponential", "bend_of", 0, 28),
     "exponential float64": ("exponential", "bend_of", 1, 57),
     "exponential narrow": ("sigmoid", "sigmoid_narrow", None, 23),
-    "exponential of gradients": ("sigmoid", "sigmoid_backward_narrow", None, 34),
+    "exponential to float": ("exponential", "exponential_to_float", None, 34),
     "tanh float32": ("tanh", "tanh_near_zero", 0, 29),
     "tanh float64": ("tanh", "tanh_near_zero", 1, 60),
     "silu float32": ("silu", "silu_slope_near_zero", 0, 29),
     "silu float64": ("silu", "silu_slope_near_zero", 1, 59),
     "logarithm float32": ("softplus", "bend_of_logarithm", 0, 27),
     "logarithm float64": ("softplus", "bend_of_logarithm", 1, 56),
+    "gelu float32": ("gelu", "gelu_to_float", None, 31),
+    "gelu float64": ("gelu", "gelu_in_parts", None, 59),
+    "gelu gradient float32": ("gelu", "gelu_slope_to_float", None, 30),
+    "gelu gradient float64": ("gelu", "gelu_backward_in_parts", None, 59),
+    "gelu_tanh float64": ("gelu_tanh", "gelu_tanh_slope_near_zero", None, 67),
 }
 NUMBER = r"-?\d+\.\d+(?:e-?\d+)?"
 
@@ -36,8 +41,9 @@ def source(file, function):
 
 
 def coefficients(text):
-    """Decimal fractions in the lines ``p.. = ...`` and ``first = ...``."""
-    lines = re.findall(r"^ +(?:p\d\d|first) = .*$", text, re.MULTILINE)
+    """Decimal fractions that `p..`, `first`, `second` and `third` are computed from."""
+    names = rf"\b(?:p\d\d|first|second|third) = (fma\(.*\)|(?:<\w+> )?{NUMBER})"
+    lines = re.findall(names, text)
     return [float(number) for line in lines for number in re.findall(NUMBER, line)]
 
 
@@ -81,3 +87,21 @@ def test_zero_of_the_derivative_of_silu(branch, number):
         zero = minimax.silu_zero()
         assert high == number(mpmath.nstr(zero, 40))
         assert low == number(mpmath.nstr(zero - mpmath.mpf(float(high)), 40))
+
+
+@pytest.mark.parametrize("name", ["gelu", "gelu_tanh"])
+def test_zero_of_the_derivative_of_gelu(name):
+    line = re.search(r"zero_high = .*", source(name, f"{name}_backward_in_parts"))[0]
+    high, low = map(float, re.findall(NUMBER, line))
+    with mpmath.workdps(minimax.DIGITS):
+        zero = getattr(minimax, f"{name}_zero")()
+        assert high == float(mpmath.nstr(zero, 40))
+        assert low == float(mpmath.nstr(zero - mpmath.mpf(high), 40))
+
+
+def test_low_parts_of_the_coefficients_of_gelu():
+    exact, _ = minimax.minimax(minimax.FITS["gelu float64"])
+    lines = re.findall(r"_low = .*", source("gelu", "gelu_in_parts"))
+    lows = [float(re.search(NUMBER, line)[0]) for line in lines[:3]]
+    with mpmath.workdps(minimax.DIGITS):
+        assert lows == [float(c - mpmath.mpf(float(mpmath.nstr(c, 30)))) for c in exact[:3]]

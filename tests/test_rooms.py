@@ -84,5 +84,7 @@ def test_the_rooms_stay_small():
     entries = {p.name for p in PACKAGE.iterdir() if p.name != "__pycache__"}
     assert len(entries) <= ENTRIES, f"fastact/ has {len(entries)} entries: {sorted(entries)}"
     sources = [p for p in PACKAGE.rglob("*.p[yx]*") if p.suffix in (".py", ".pyx", ".pxd", ".pxi")]
-    long = [p.name for p in sources if len(p.read_text(encoding="utf-8").splitlines()) > LINES]
+    long = {p.name for p in sources if len(p.read_text(encoding="utf-8").splitlines()) > LINES}
+    # The build writes it, a few lines for each function.
+    long -= {"_functions.pxi"}
     assert not long, f"longer than {LINES} lines: {long}"

@@ -100,7 +100,8 @@ class MpmathFunctions:
     """The functions of mpmath over arrays of its numbers, under the names that NumPy gives them.
 
     This is the `m` of `Operation.exact`. It has `where` and `abs` of NumPy, and every function
-    of mpmath that has the same name in NumPy. `nextafter` does nothing.
+    of mpmath that has the same name in NumPy. `nextafter` does nothing. NumPy has no `erfc`: a
+    formula that uses it needs another for NumPy.
 
     Parameters
     ----------
@@ -123,9 +124,9 @@ class MpmathFunctions:
         self.context = context
 
     def __getattr__(self, name: str) -> Callable[..., Array]:
-        if not hasattr(np, name):
+        if not hasattr(np, name) and name != "erfc":
             raise AttributeError(f"NumPy has no function {name}: Operation.exact cannot use it")
-        function = getattr(self.context, name)
+        function = getattr(self.context, {"arctan": "atan"}.get(name, name))
 
         def call(*arrays: Any) -> Any:
             return np.frompyfunc(function, len(arrays), 1)(*arrays)

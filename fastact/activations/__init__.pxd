@@ -4,6 +4,10 @@ Submodules have the names of their functions. Here, `sigmoid` is the function, n
 """
 
 from fastact.activations.arithmetic cimport absolute, to_odd_float
+from fastact.activations.gelu cimport gelu, gelu_backward, gelu_backward_narrow, gelu_narrow
+from fastact.activations.gelu_tanh cimport (
+    gelu_tanh, gelu_tanh_backward, gelu_tanh_backward_narrow, gelu_tanh_narrow,
+)
 from fastact.activations.half cimport from_bfloat, from_half, to_bfloat, to_half
 from fastact.activations.leaky_relu cimport leaky_relu, leaky_relu_backward
 from fastact.activations.log_sigmoid cimport (

@@ -93,6 +93,34 @@ cdef inline real power_of_two(real rounded) noexcept nogil:
         return wide.value
 
 
+cdef inline real split_power(
+    real rounded, real round_at, real minute, real *before, real *after
+) noexcept nogil:
+    """2**k = before * after, for k = rounded - round_at; 1 / minute is in the bias of `round_at`.
+
+    Both factors may be subnormal, so they are scaled down from normal numbers.
+    """
+    cdef real part = fma(rounded - round_at, <real> 0.5, round_at)
+    before[0] = power_of_two(part) * minute
+    after[0] = power_of_two(rounded - (part - round_at)) * minute
+    return before[0] * after[0]
+
+
+cdef inline void one_plus_reduced(
+    real rounded, real round_at, real minute, real r, real bend,
+    real *before, real *after, real *scale, real *whole, real *rest,
+) noexcept nogil:
+    """1 + e = whole + rest with e = 2**k (1 - r + bend) <= 1; 2**k = scale: see `split_power`."""
+    cdef real powers
+    cdef real one = 1                                          # a literal would be double in C
+    scale[0] = split_power(rounded, round_at, minute, before, after)
+    powers = one + scale[0]
+    whole[0] = fma(scale[0], bend - r, powers)
+    rest[0] = fma(scale[0], bend, fma(-scale[0], r, powers - whole[0])) + (
+        scale[0] - (powers - one)
+    )
+
+
 cdef inline real one_plus_exponential(
     real size, real *before, real *after, real *r, real *bend, real *scale, real *whole, real *rest
 ) noexcept nogil:
@@ -102,8 +130,7 @@ cdef inline real one_plus_exponential(
     product with a large number can be scaled down as far as the type goes. The size is clipped at 215
     (1500 in double), where both factors are zero. This clipped size is the return value.
     """
-    cdef real highest, minute, round_at, clipped, rounded, part, powers
-    cdef real one = 1                                          # a literal would be double in C
+    cdef real highest, minute, round_at, clipped, rounded
     if real is float:
         highest = 215
         minute = <float> 5.421010862427522e-20                 # 2**-64
@@ -115,14 +142,21 @@ cdef inline real one_plus_exponential(
     clipped = highest if size > highest else size
     rounded = quotient(clipped, round_at)
     r[0] = reduce_argument(clipped, rounded - round_at, bend)
-    # Both factors may be subnormal, so they are scaled down from normal numbers.
-    part = fma(rounded - round_at, <real> 0.5, round_at)
-    before[0] = power_of_two(part) * minute
-    after[0] = power_of_two(rounded - (part - round_at)) * minute
-    scale[0] = before[0] * after[0]
-    powers = one + scale[0]
-    whole[0] = fma(scale[0], bend[0] - r[0], powers)
-    rest[0] = fma(scale[0], bend[0], fma(-scale[0], r[0], powers - whole[0])) + (
-        scale[0] - (powers - one)
+    one_plus_reduced(
+        rounded, round_at, minute, r[0], bend[0], before, after, scale, whole, rest
     )
     return clipped
+
+
+cdef inline double exponential_to_float(double x) noexcept nogil:
+    """exp(-x) for 0 <= x <= 700, with a relative error of 2**-33: enough for a result in float."""
+    cdef double round_at = 6755399441055744.0 + 1023           # 1.5 * 2**52 + bias
+    cdef double rounded, r, r2, p01, p23, p45
+    rounded = quotient(x, round_at)
+    r = remainder(x, rounded - round_at)
+    r2 = r * r
+    p01 = fma(r, -0.16666665868934447, 0.5000000067682077)
+    p23 = fma(r, -0.00833349707509034, 0.041666294947361425)
+    p45 = fma(r, -0.0001979034137837633, 0.0013944659622064002)
+    p01 = fma(r2, fma(r2, p45, p23), p01)
+    return fma(r2, p01, <double> 1 - r) * power_of_two(rounded)

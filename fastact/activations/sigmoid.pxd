@@ -6,7 +6,7 @@ from fastact.activations.arithmetic cimport (
     absolute, fma, fma_of_any, pass_nan, real, to_odd_float, with_sign,
 )
 from fastact.activations.exponential cimport (
-    one_plus_exponential, power_of_two, quotient, reduce_argument, remainder,
+    exponential_to_float, one_plus_exponential, power_of_two, quotient, reduce_argument, remainder,
 )
 
 
@@ -163,19 +163,11 @@ cdef inline float sigmoid_backward_narrow(float grad, float x) noexcept nogil:
 
     Above |x| = 1489, the latter multiplies the gradient by zero.
     """
-    cdef double round_at = 6755399441055744.0 + 1023           # 1.5 * 2**52 + bias
-    cdef double size, clipped, rounded, r, r2, p01, p23, p45, e, y
+    cdef double size, clipped, e, y
     cdef float product
     size = absolute(x)
     clipped = <double> 215 if size > 215 else size
-    rounded = quotient(clipped, round_at)
-    r = remainder(clipped, rounded - round_at)
-    r2 = r * r
-    p01 = fma(r, -0.16666665868934447, 0.5000000067682077)
-    p23 = fma(r, -0.00833349707509034, 0.041666294947361425)
-    p45 = fma(r, -0.0001979034137837633, 0.0013944659622064002)
-    p01 = fma(r2, fma(r2, p45, p23), p01)
-    e = fma(r2, p01, <double> 1 - r) * power_of_two(rounded)
+    e = exponential_to_float(clipped)
     y = 1 / (1 + e)
     grad = grad * (<float> 1 if absolute(x) < 1490 else <float> 0)
     product = to_odd_float(<double> grad * (e * (y * y)))

@@ -14,6 +14,7 @@ from fastact._core.pools import Pool
 from fastact.layers._base import Layer, no_forward, wrong_gradient
 
 __all__ = [
+    "GELU",
     "Activation",
     "LeakyReLU",
     "LogSigmoid",
@@ -321,3 +322,51 @@ class LogSigmoid(Activation):
 
     def __init__(self) -> None:
         super().__init__(save="input")
+
+
+class GELU(Activation):
+    """x * (1 + erf(x / sqrt(2))) / 2: `fastact.gelu`, or its approximation `fastact.gelu_tanh`.
+
+    `forward` saves the input.
+
+    Parameters
+    ----------
+    approximate : {"none", "tanh"}, default "none"
+        "none" is the exact function. "tanh" is an approximation that some networks were trained
+        with, and is faster. It cannot be changed later.
+
+    Raises
+    ------
+    TypeError
+        If `approximate` is not a string.
+    ValueError
+        If `approximate` is any other string.
+    """
+
+    __slots__ = ("_approximate",)
+
+    def __init__(self, approximate: Literal["none", "tanh"] = "none") -> None:
+        if not isinstance(approximate, str):
+            raise TypeError(
+                f"approximate is to be a string, not {type(approximate).__name__}: {approximate!r}"
+            )
+        if approximate not in ("none", "tanh"):
+            raise ValueError(f"approximate is to be 'none' or 'tanh', not {approximate!r}")
+        super().__init__(save="input")
+        self._approximate = approximate
+
+    @property
+    def approximate(self) -> Literal["none", "tanh"]:
+        """Which function it is: "none" for the exact one, or "tanh"."""
+        return self._approximate
+
+    def __call__(self, x: ArrayLike, /, out: NDArray[Any] | None = None) -> Any:
+        return self._ufuncs()[0](x, out)
+
+    def _gradient(self, grad: Any, kept: Any, out: NDArray[Any] | None, /) -> Any:
+        return self._ufuncs()[1](grad, kept, out)
+
+    def _ufuncs(self) -> tuple[np.ufunc, np.ufunc, float | None]:
+        if self._approximate == "tanh":
+            return fastact.gelu_tanh, fastact.gelu_tanh_backward, None
+        return fastact.gelu, fastact.gelu_backward, None

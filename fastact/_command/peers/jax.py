@@ -10,8 +10,9 @@ from fastact._core.operations import Operation, RowOperation
 class JAX(Peer):
     """Expects the name of a function of `jax.nn`; of a backward pass, that of its activation.
 
-    Parameters are given by name. Gradients start from the input. JAX cannot write into an array
-    of the caller: even with `out`, the result is a new one.
+    A tuple of a name and a dict has keyword arguments besides. Parameters are given by name.
+    Gradients start from the input. JAX cannot write into an array of the caller: even with `out`,
+    the result is a new one.
     """
 
     name, modules = "JAX", ("jax",)
@@ -31,15 +32,17 @@ class JAX(Peer):
         if self.name not in operation.peers:
             return None
         vjp = self._package.vjp
-        activation: Any = getattr(self._package.nn, operation.peers[self.name])
-        if parameters:
-            activation = functools.partial(activation, **parameters)
+        named = operation.peers[self.name]
+        name, settings = (named, {}) if isinstance(named, str) else named
+        activation: Any = getattr(self._package.nn, name)
+        if settings or parameters:
+            activation = functools.partial(activation, **settings, **parameters)
         call = activation
         if not operation.forward:
 
             def call(grad: Any, x: Any) -> Any:
                 return vjp(activation, x)[1](grad)[0]
 
-        names = {name: self._package.device_put(a, self._device) for name, a in arrays.items()}
+        names = {key: self._package.device_put(a, self._device) for key, a in arrays.items()}
         names["call"] = self._package.jit(call)
         return Work(f"call({', '.join(arrays)}).block_until_ready()", names)

@@ -8,7 +8,7 @@ read it before anything is built. So it imports only the standard library and Nu
 modules by relative imports.
 """
 
-from . import leaky_relu, log_sigmoid, relu, sigmoid, silu, softmax, softplus, tanh
+from . import gelu, gelu_tanh, leaky_relu, log_sigmoid, relu, sigmoid, silu, softmax, softplus, tanh
 from .record import Bounds, Operation, RowOperation
 
 __all__ = ["BY_NAME", "OPERATIONS", "ROW_OPERATIONS", "Bounds", "Operation", "RowOperation"]
@@ -21,6 +21,8 @@ OPERATIONS: tuple[Operation, ...] = (
     *silu.OPERATIONS,
     *softplus.OPERATIONS,
     *log_sigmoid.OPERATIONS,
+    *gelu.OPERATIONS,
+    *gelu_tanh.OPERATIONS,
 )
 # Those over an axis, for which an elementwise sample, layout or loop makes no sense.
 ROW_OPERATIONS: tuple[RowOperation, ...] = softmax.ROW_OPERATIONS

@@ -1,0 +1,323 @@
+"""gelu, x times the probability that a normal variable is below x, and its gradient.
+
+With t = |x| and Q(t), the probability that a normal variable is above t,
+
+    gelu(x) = max(x, 0) - t Q(t),
+    gelu'(x) = D(t) for x < 0, and 1 - D(t) for x >= 0, with D(t) = Q(t) - t exp(-t**2 / 2) / sqrt(2 pi).
+
+Both tails are in Q and D, which have the factor exp(-t**2 / 2). What remains of them varies slowly. It is
+a polynomial in w = (t - 4) / (t + 4), a variable that makes a polynomial good up to large t (Shepherd and
+Laframboise 1981, "Chebyshev approximation of (1 + 2x) exp(x**2) erfc x in 0 <= x < infinity"):
+
+    Q(t) = exp(-t**2 / 2) P(w) / (t + 4),
+    D(t) = exp(-t**2 / 2) (z - t) P(w),
+
+where z = 0.7517915... is the zero of D. Since z - t is a factor, D is accurate near its zero, too. The two
+P are minimax polynomials for the error relative to themselves (`tests/minimax.py`).
+
+float is computed in double, with short polynomials. Only the last rounding to float matters then, and no
+number is subnormal before it.
+"""
+
+cimport cython
+
+from fastact.activations.arithmetic cimport (
+    absolute, fma, fma_of_any, real, to_odd_float, with_sign,
+)
+from fastact.activations.exponential cimport (
+    bend_of, exponential_to_float, power_of_two, quotient, remainder, remainder_low, split_power,
+)
+
+
+@cython.cdivision(True)
+cdef inline double gelu_to_float(double x) noexcept nogil:
+    """gelu(x) with a relative error of 2**-30, for x that is a float; -0.0 comes out as 0.
+
+    P has an error of 2**-31.2 on 0 <= t <= 21, where Q(t) has long rounded to zero.
+    """
+    cdef double t, y, w, w2, w4, w8, p00, p02, p04, p06, p08, p10
+    t = absolute(x)
+    t = <double> 21 if t > 21 else t
+    y = 1 / (t + 4)
+    w = fma(<double> -8, y, <double> 1)
+    w2 = w * w
+    w4 = w2 * w2
+    w8 = w4 * w4
+    p00 = fma(w, -0.6078966381324222, 0.7552851305322618)
+    p02 = fma(w, -0.1865219961893885, 0.3871373849819652)
+    p04 = fma(w, -0.007538734121856635, 0.06039687342144097)
+    p06 = fma(w, 0.0016241247071911542, -0.0034815387452409845)
+    p08 = fma(w, -0.00021612813096655737, 0.00013779733619713496)
+    p10 = fma(w, 1.9659853580349505e-05, -5.360299163100107e-06)
+    p00 = fma(w2, p02, p00)
+    p04 = fma(w2, p06, p04)
+    p08 = fma(w2, p10, p08)
+    p00 = fma(w4, p04, p00)
+    p00 = fma(w8, p08, p00)
+    t = t * y * (p00 * exponential_to_float(t * t * 0.5))
+    return (x if x > 0 else <double> 0) - t
+
+
+@cython.cdivision(True)
+cdef inline double gelu_slope_to_float(double x) noexcept nogil:
+    """gelu'(x) with a relative error of 2**-29, for x that is a float.
+
+    P has an error of 2**-30.8 on 0 <= t <= 21. There, the product of D and any float rounds to zero.
+    """
+    cdef double t, w, slope, w2, w4, w8, p00, p02, p04, p06, p08
+    t = absolute(x)
+    t = <double> 21 if t > 21 else t
+    w = fma(<double> -8, 1 / (t + 4), <double> 1)
+    w2 = w * w
+    w4 = w2 * w2
+    w8 = w4 * w4
+    p00 = fma(w, -0.10336589956750775, 0.4622112442826101)
+    p02 = fma(w, -0.028083330220590386, 0.06046291535652092)
+    p04 = fma(w, -0.0017884315308549688, 0.009505273586716129)
+    p06 = fma(w, 0.00018580843423436402, -0.00015638775868214274)
+    p08 = fma(w, -1.662638313056753e-05, -1.3306079218652081e-05)
+    p08 = fma(w2, -2.2317295185777194e-07, p08)
+    p00 = fma(w2, p02, p00)
+    p04 = fma(w2, p06, p04)
+    p00 = fma(w4, p04, p00)
+    p00 = fma(w8, p08, p00)
+    slope = (0.7517915246935645 - t) * (p00 * exponential_to_float(t * t * 0.5))
+    return slope if x < 0 else 1 - slope
+
+
+@cython.cdivision(True)
+cdef inline double mapped(
+    double t, double *low, double *reciprocal, double *residual
+) noexcept nogil:
+    """(t - 4) / (t + 4) = 1 - 8 / (t + 4), and its rounding error `low`, for 0 <= t <= 55.
+
+    1 / (t + 4) is reciprocal * (1 + residual). The sum is split into its rounded value and the rounding
+    error, which is exact for t > 4, too, since the subtraction of 4 is. So is 1 - 8 * reciprocal for t < 12.
+    """
+    cdef double total, y, w
+    total = t + 4
+    y = 1 / total
+    residual[0] = fma(total - 4 - t, y, fma(-total, y, <double> 1))
+    w = fma(<double> -8, y, <double> 1)
+    low[0] = fma(<double> -8, y, 1 - w) - 8 * y * residual[0]
+    reciprocal[0] = y
+    return w
+
+
+cdef inline double reduce_square(
+    double t, double round_at, double *rounded, double *low
+) noexcept nogil:
+    """exp(-t**2 / 2) = 2**k (e + low), where e is returned, and k + round_at is `rounded`.
+
+    The square is exact, in two parts, so that the error is small relative to the result in the tail, too.
+    """
+    cdef double square, half, r, bend, e
+    square = t * t
+    low[0] = fma(t, t, -square) * 0.5
+    half = square * 0.5
+    rounded[0] = quotient(half, round_at)
+    r = remainder(half, rounded[0] - round_at)
+    low[0] += remainder_low(rounded[0] - round_at)
+    bend = bend_of(r + low[0], low[0])
+    e = 1 + (bend - r)
+    low[0] = ((1 - e) - r) + bend
+    return e
+
+
+cdef inline double product(
+    double a, double a_low, double b, double b_low, double *low
+) noexcept nogil:
+    """(a + a_low) (b + b_low) as a rounded number, which is returned, and `low`."""
+    cdef double high = a * b
+    low[0] = fma(a, b, -high) + fma(a, b_low, a_low * b)
+    return high
+
+
+cdef inline double gelu_in_parts(double x) noexcept nogil:
+    """gelu(x), including subnormal results.
+
+    P has an error of 2**-59.8 on 0 <= t <= 39. All factors of t Q(t), and the largest terms of P, are
+    represented by two numbers. The difference max(x, 0) - t Q(t) is rounded once, when all terms are in.
+
+    As in `silu`, everything is scaled by 2**538, and only the last product can be subnormal.
+
+    The result rounds to x above `highest`, and to -0.0 below -39. If t is below `tiny`, it rounds to x / 2.
+    """
+    cdef double tiny = 8.673617379884035e-19                   # 2**-60
+    cdef double highest = 9
+    cdef double lift = 8.997827589086393e+161                  # 2**538
+    cdef double round_at = 6755399441055744.0 + 1023 + 538     # 1.5 * 2**52 + biases
+    cdef double first = 0.7552851304157515, first_low = -2.2925302071099058e-17
+    cdef double second = -0.6078966419718921, second_low = -2.3665872948373348e-17
+    cdef double third = 0.38713740074221475, third_low = 1.5809312714673352e-17
+    cdef double t, w, w_low, y, residual, rounded, e, e_low, p, p_low, s, s_low, q, q_low
+    cdef double scale, base, result
+    cdef double w2, w4, w8, w16, p03, p05, p07, p09, p11, p13, p15, p17, p19, p21, p23
+    t = absolute(x)
+    t = <double> 39 if t > 39 else t
+    t = tiny if t < tiny else t
+    e = reduce_square(t, round_at, &rounded, &e_low)
+    w = mapped(t, &w_low, &y, &residual)
+    w2 = w * w
+    w4 = w2 * w2
+    w8 = w4 * w4
+    w16 = w8 * w8
+    p03 = fma(w, 0.060396574890923246, -0.18652185795965726)
+    p05 = fma(w, -0.003479692367092909, -0.00754018896673471)
+    p07 = fma(w, 0.0001333443089451318, 0.0016308184578501194)
+    p09 = fma(w, -1.9082354133884784e-06, -0.00023109493881724475)
+    p11 = fma(w, 7.165721571649469e-07, 3.51447139062668e-05)
+    p13 = fma(w, -6.294571058559106e-07, -5.92030208556735e-06)
+    p15 = fma(w, 2.714377820779323e-07, 1.021930292857761e-06)
+    p17 = fma(w, -8.511656659544287e-08, -1.5566443096530988e-07)
+    p19 = fma(w, 1.9583462291674464e-08, 1.4083260702763628e-08)
+    p21 = fma(w, -2.633288564450563e-09, 1.4003203198314493e-09)
+    p23 = fma(w, 5.7913733655492484e-11, -5.823298347221513e-10)
+    p03 = fma(w2, p05, p03)
+    p07 = fma(w2, p09, p07)
+    p11 = fma(w2, p13, p11)
+    p15 = fma(w2, p17, p15)
+    p19 = fma(w2, p21, p19)
+    p03 = fma(w4, p07, p03)
+    p11 = fma(w4, p15, p11)
+    p19 = fma(w4, p23, p19)
+    p03 = fma(w8, p11, p03)
+    p03 = fma(w16, p19, p03)
+    p = fma(w, p03, third)
+    p_low = fma(w, p03, third - p) + third_low
+    s = fma(w, p, second)
+    s_low = fma(w, p, second - s) + fma(w, p_low, second_low)
+    q = fma(w, s, first)
+    # The derivative of P at w is about second + 2 w p.
+    q_low = fma(w, s, first - q) + fma(w, s_low, fma(w_low, fma(w, p, s), first_low))
+    q = product(q, q_low, e, e_low, &q_low)
+    y = product(t, <double> 0, y, y * residual, &residual)
+    q = product(q, q_low, y, residual, &q_low)
+    scale = power_of_two(rounded)
+    base = t * lift if x > 0 else <double> 0
+    result = fma(-scale, q, base)
+    q_low = fma(-scale, q, base - result) - scale * q_low
+    result = (result + q_low) * 1.1113793747425387e-162        # 2**-538
+    result = x * 0.5 if absolute(x) < tiny else result
+    result = result if x >= -39 else <double> -0.0
+    # NaN takes the last branch, which preserves its bits.
+    return result if x <= highest else x
+
+
+cdef inline double gelu_backward_in_parts(double grad, double x) noexcept nogil:
+    """grad * gelu'(x).
+
+    P has an error of 2**-59.5 on 0 <= t <= 55, where the product of D and any number rounds to zero. z is
+    represented by two numbers, so that z - t is accurate to the last bit near the zero. As in
+    `logistic_slope`, the last sum is that of the products with `grad`, and 2**k is split into `before` and
+    `after` for negative x. For positive x, both are 1.
+    """
+    cdef double tiny = 8.673617379884035e-19                   # 2**-60
+    cdef double largest = 1.7976931348623157e+308
+    cdef double zero_high = 0.7517915246935645, zero_low = -1.4956759177009883e-17
+    cdef double minute = 7.458340731200207e-155                # 2**-512
+    cdef double round_at = 6755399441055744.0 + 1023 + 512     # 1.5 * 2**52 + biases
+    cdef double first = 0.4622112440495753, second = -0.10336589852195695
+    cdef double t, w, w_low, y, residual, rounded, e, e_low, s, q, q_low, big, small, d, d_low
+    cdef double before, after, scale, base, factor, high, more, sign
+    cdef double w2, w4, w8, w16, p02, p04, p06, p08, p10, p12, p14, p16, p18, p20
+    t = absolute(x)
+    t = <double> 55 if t > 55 else t
+    t = tiny if t < tiny else t
+    e = reduce_square(t, round_at, &rounded, &e_low)
+    scale = split_power(rounded, round_at, minute, &before, &after)
+    w = mapped(t, &w_low, &y, &residual)
+    w2 = w * w
+    w4 = w2 * w2
+    w8 = w4 * w4
+    w16 = w8 * w8
+    p02 = fma(w, -0.028083359953045624, 0.06046293676785133)
+    p04 = fma(w, -0.001788260541313968, 0.009504950375083383)
+    p06 = fma(w, 0.00018577577573158796, -0.00015461331256816932)
+    p08 = fma(w, -1.8034946834090455e-05, -1.747721673022283e-05)
+    p10 = fma(w, 2.2167705964695766e-06, 3.538912076401334e-06)
+    p12 = fma(w, -3.494500729173271e-07, -4.921989512367263e-07)
+    p14 = fma(w, 6.338830905639532e-08, 5.244031107000959e-08)
+    p16 = fma(w, -1.1465441260987498e-08, -7.726403808607603e-10)
+    p18 = fma(w, 1.7351955920637513e-09, -1.7683726911455148e-09)
+    p20 = fma(w, -1.5616745206187623e-10, 5.665245938544367e-10)
+    p20 = fma(w2, -7.572468561648017e-11, p20)
+    p02 = fma(w2, p04, p02)
+    p06 = fma(w2, p08, p06)
+    p10 = fma(w2, p12, p10)
+    p14 = fma(w2, p16, p14)
+    p18 = fma(w2, p20, p18)
+    p02 = fma(w4, p06, p02)
+    p10 = fma(w4, p14, p10)
+    p02 = fma(w8, p10, p02)
+    p02 = fma(w16, p18, p02)
+    s = fma(w, p02, second)
+    q = fma(w, s, first)
+    # The derivative of P at w is about second + 2 w p02.
+    q_low = fma(w, s, first - q) + w_low * fma(w, p02, s)
+    # z - t, whose rounding error counts for large t, and whose second part counts near the zero.
+    big = t if t > zero_high else zero_high
+    small = zero_high if t > zero_high else t
+    s = big - small
+    d_low = (big - s) - small
+    s = -s if t > zero_high else s
+    d_low = (-d_low if t > zero_high else d_low) + zero_low
+    d = s + d_low
+    d_low = (s - d) + d_low
+    q = product(q, q_low, d, d_low, &q_low)
+    q = product(q, q_low, e, e_low, &q_low)
+    base = <double> 0 if x < 0 else <double> 1
+    factor = <double> 1 if x < 0 else -scale
+    high = fma(factor, q, base)
+    more = fma(factor, q, base - high) + factor * q_low
+    before = before if x < 0 else <double> 1
+    after = after if x < 0 else <double> 1
+    sign = grad * high
+    grad = grad * before
+    # Avoid inf - inf, so that an infinite gradient remains infinite.
+    more = grad * more if absolute(grad) <= largest else <double> 0
+    more = with_sign(fma_of_any(grad, high, more) * after, sign)
+    return more if x == x else x
+
+
+cdef inline real gelu(real x) noexcept nogil:
+    """max(x, 0) - |x| Q(|x|): see above."""
+    cdef float result
+    if real is float:
+        result = with_sign(<float> gelu_to_float(x), x)
+        return result if x == x else x
+    else:
+        return gelu_in_parts(x)
+
+
+cdef inline real gelu_backward(real grad, real x) noexcept nogil:
+    """grad * gelu'(x): see above."""
+    cdef float result
+    if real is float:
+        result = <float> (grad * gelu_slope_to_float(x))
+        return result if x == x else x
+    else:
+        return gelu_backward_in_parts(grad, x)
+
+
+# The functions for float16 and bfloat16 are correctly rounded (the gradient for grad = 1). The
+# tests check all 65,536 inputs of both types.
+
+cdef inline float gelu_narrow(float x) noexcept nogil:
+    """gelu of a number of a narrower type; the caller rounds the result to that type.
+
+    Half of a subnormal number can be a tie. gelu(x) = x / 2 + 0.4 x**2 + ... is above it, and so is what
+    replaces it for tiny x, by enough to be seen in a subnormal float.
+    """
+    cdef double wide = gelu_to_float(x), near
+    cdef float result
+    near = fma(absolute(<double> x), 3.0517578125e-05, x * 0.5)        # 2**-15
+    wide = near if absolute(x) < <float> 9.5367431640625e-07 else wide   # 2**-20
+    result = with_sign(to_odd_float(wide), x)
+    return result if x == x else x
+
+
+cdef inline float gelu_backward_narrow(float grad, float x) noexcept nogil:
+    """gelu_backward for a narrower type; the caller rounds the result to that type."""
+    cdef float result = to_odd_float(grad * gelu_slope_to_float(x))
+    return result if x == x else x

@@ -1,0 +1,236 @@
+"""gelu_tanh, the approximation of gelu by tanh, and its gradient.
+
+0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x**3))) is x times the sigmoid of
+
+    v(x) = b (x + 0.044715 x**3),    b = 2 sqrt(2 / pi).
+
+(Hendrycks and Gimpel 2016, "Gaussian Error Linear Units (GELUs)".) With t = |x| and e = exp(-v(t)),
+
+    gelu_tanh(x) = max(x, 0) - t e / (1 + e),
+    gelu_tanh'(x) = D(t) for x < 0, and 1 - D(t) for x >= 0, with D(t) = e (1 + e - t v'(t)) / (1 + e)**2.
+
+As in `gelu`, float is computed in double.
+"""
+
+cimport cython
+
+from fastact.activations.arithmetic cimport (
+    absolute, fma, fma_of_any, real, to_odd_float, with_sign,
+)
+from fastact.activations.exponential cimport (
+    bend_of, exponential_to_float, one_plus_reduced, power_of_two, quotient, remainder, remainder_low,
+)
+
+
+@cython.cdivision(True)
+cdef inline double gelu_tanh_to_float(double x) noexcept nogil:
+    """gelu_tanh(x) with a relative error of 2**-32, for x that is a float; -0.0 comes out as 0."""
+    cdef double t, e
+    t = absolute(x)
+    t = <double> 14.5 if t > 14.5 else t
+    e = exponential_to_float(t * fma(t * t, 0.07135481627260025, 1.5957691216057308))
+    return (x if x > 0 else <double> 0) - t * (e / (1 + e))
+
+
+@cython.cdivision(True)
+cdef inline double gelu_tanh_slope_to_float(double x) noexcept nogil:
+    """gelu_tanh'(x) for x that is a float.
+
+    The exponential is that of double, since 1 + e - t v' suffers from cancellation near t = 0.7525. No
+    float is closer to the zero than 2**-27, and the error there is less than 2**-50.
+    """
+    cdef double round_at = 6755399441055744.0 + 1023           # 1.5 * 2**52 + bias
+    cdef double t, square, size, rounded, r, low, e, y, slope
+    t = absolute(x)
+    t = <double> 14.5 if t > 14.5 else t
+    square = t * t
+    size = t * fma(square, 0.07135481627260025, 1.5957691216057308)
+    rounded = quotient(size, round_at)
+    r = remainder(size, rounded - round_at)
+    low = remainder_low(rounded - round_at)
+    e = power_of_two(rounded)
+    e = fma(e, bend_of(r + low, low) - r, e)
+    y = 1 / (1 + e)
+    slope = (1 - t * fma(square, 0.21406444881780073, 1.5957691216057308)) + e
+    slope = e * y * (slope * y)
+    return slope if x < 0 else 1 - slope
+
+
+cdef inline double cubic(
+    double x, double third, double third_low, double *low
+) noexcept nogil:
+    """x (b + third x**2) as a rounded number, which is returned, and `low`."""
+    cdef double first = 1.5957691216057308, first_low = -9.96930880911092e-17
+    cdef double square, square_low, term, term_low, total, back, result
+    square = x * x
+    square_low = fma(x, x, -square)
+    term = third * square
+    term_low = fma(third, square, -term) + fma(third, square_low, third_low * square)
+    total = first + term
+    back = total - first
+    term_low += (first - (total - back)) + (term - back) + first_low      # Knuth's TwoSum
+    result = x * total
+    low[0] = fma(x, total, -result) + x * term_low
+    return result
+
+
+@cython.cdivision(True)
+cdef inline double gelu_tanh_in_parts(double x) noexcept nogil:
+    """x / (1 + exp(-v)), including subnormal results.
+
+    This is `silu` with v in two parts in place of x. The result rounds to x above `highest`, and to -0.0
+    below `lowest`. If |x| is below `tiny`, it rounds to x / 2.
+    """
+    cdef double tiny = 8.673617379884035e-19                   # 2**-60
+    cdef double lowest = -22, highest = 8
+    cdef double one = 1.1113793747425387e-162                  # 2**-538
+    cdef double round_at = 6755399441055744.0 + 1023 - 538     # 1.5 * 2**52 + bias
+    cdef double clipped, v, low, rounded, r, bend, scale, powers, lost, whole, rest, y, t, result
+    clipped = highest if x > highest else x
+    clipped = lowest if clipped < lowest else clipped
+    clipped = tiny if absolute(clipped) < tiny else clipped
+    v = cubic(clipped, 0.07135481627260025, -6.175149918155315e-19, &low)
+    rounded = quotient(v, round_at)
+    r = remainder(v, rounded - round_at)
+    low += remainder_low(rounded - round_at)
+    bend = bend_of(r + low, low)
+    scale = power_of_two(rounded)
+    powers = one + scale
+    lost = one - (powers - scale)
+    whole = fma(scale, bend - r, powers)
+    rest = fma(scale, bend, fma(-scale, r, powers - whole)) + lost
+    y = 1 / whole
+    t = fma(-rest, y, fma(-whole, y, <double> 1))
+    result = fma(clipped, y, clipped * y * t) * one
+    result = x * 0.5 if absolute(x) < tiny else result
+    result = result if x >= lowest else <double> -0.0
+    # NaN takes the last branch, which preserves its bits.
+    return result if x <= highest else x
+
+
+cdef inline double gelu_tanh_slope_near_zero(double u, double low, double *more) noexcept nogil:
+    """4 gelu_tanh'(u + low - z) = (u + low) P(u + low) for |u| < 1/16; the return value plus `more`.
+
+    -z = -0.7524614... is the zero of the derivative. P is the minimax polynomial for the relative error,
+    which is 2**-67.5 (`tests/minimax.py`). Only the product with its first coefficient is represented by
+    two numbers, because the other terms are small.
+    """
+    cdef double first = 1.721600364099434
+    cdef double product, u2, u4, u8, p01, p03, p05, p07, p09
+    u2 = u * u
+    u4 = u2 * u2
+    u8 = u4 * u4
+    p01 = fma(u, -0.06313141408739212, 1.5500737845431558)
+    p03 = fma(u, -0.06647731337221269, -0.45577793232382896)
+    p05 = fma(u, 0.021044237019153388, 0.078729237829324)
+    p07 = fma(u, -0.0037097665986969715, -0.009690921525727415)
+    p09 = fma(u, 0.000496445287273236, 0.0010542103373989578)
+    p01 = fma(u2, p03, p01)
+    p05 = fma(u2, p07, p05)
+    p01 = fma(u4, p05, p01)
+    p01 = fma(u8, p09, p01)
+    product = u * first
+    more[0] = fma(u2, p01, fma(low, first, fma(u, first, -product)))
+    return product
+
+
+@cython.cdivision(True)
+cdef inline double gelu_tanh_backward_in_parts(double grad, double x) noexcept nogil:
+    """grad * gelu_tanh'(x).
+
+    This is `silu_backward` with v and t v' in two parts in place of x. Within 1/16 of the zero of the
+    derivative, a polynomial is used, which includes a factor of 4, because k is -2 there.
+    """
+    cdef double tiny = 8.673617379884035e-19                   # 2**-60
+    cdef double largest = 1.7976931348623157e+308
+    cdef double zero_high = 0.7524614220710163, zero_low = -3.635560509207687e-17
+    cdef double minute = 7.458340731200207e-155                # 2**-512
+    cdef double round_at = 6755399441055744.0 + 1023 + 512     # 1.5 * 2**52 + biases
+    cdef double size, v, low, term, term_low, rounded, r, bend, before, after, scale, whole, rest
+    cdef double y, t, square, n, back, q, more, near, near_more
+    size = absolute(x)
+    size = <double> 27.2 if size > 27.2 else size
+    size = tiny if size < tiny else size
+    v = cubic(size, 0.07135481627260025, -6.175149918155315e-19, &low)
+    term = cubic(size, 0.21406444881780073, 1.2025242832367862e-17, &term_low)
+    rounded = quotient(v, round_at)
+    r = remainder(v, rounded - round_at)
+    low += remainder_low(rounded - round_at)
+    bend = bend_of(r + low, low)
+    one_plus_reduced(
+        rounded, round_at, minute, r, bend, &before, &after, &scale, &whole, &rest
+    )
+    y = 1 / whole
+    t = fma(-rest, y, fma(-whole, y, <double> 1))
+    square = y * y
+    low = fma(y, y, -square)
+    # The numerator, n + rest: 1 + e - t v' for x < 0, and 1 + e + t v' e for x >= 0.
+    rest += -term_low if x < 0 else scale * term_low
+    back = term * scale
+    back = fma(back, bend - r, back)
+    term = -term if x < 0 else back
+    n = whole + term
+    back = n - whole
+    rest += (whole - (n - back)) + (term - back)
+    q = n * square
+    more = fma(n, fma(t + t, square, low), fma(n, square, -q))
+    more = fma(rest, square, more)
+    # The factor e, for negative x only.
+    before = before if x < 0 else <double> 1
+    after = after if x < 0 else <double> 1
+    r = r if x < 0 else <double> 0
+    bend = bend if x < 0 else <double> 0
+    more = fma(bend - r, more, more)
+    more = fma(-r, q, fma(bend, q, more))
+    # Near the zero of the derivative.
+    back = x + zero_high
+    t = back + zero_low
+    near = gelu_tanh_slope_near_zero(t, (back - t) + zero_low, &near_more)
+    q = near if absolute(t) < 0.0625 else q
+    more = near_more if absolute(t) < 0.0625 else more
+    # `term` has the sign of the result, even if the result is zero.
+    term = grad * q
+    grad = grad * before
+    # Avoid inf - inf, so that an infinite gradient remains infinite.
+    more = grad * more if absolute(grad) <= largest else <double> 0
+    more = with_sign(fma_of_any(grad, q, more) * after, term)
+    return more if x == x else x
+
+
+cdef inline real gelu_tanh(real x) noexcept nogil:
+    """max(x, 0) - t e / (1 + e): see above."""
+    cdef float result
+    if real is float:
+        result = with_sign(<float> gelu_tanh_to_float(x), x)
+        return result if x == x else x
+    else:
+        return gelu_tanh_in_parts(x)
+
+
+cdef inline real gelu_tanh_backward(real grad, real x) noexcept nogil:
+    """grad * gelu_tanh'(x): see above."""
+    cdef float result
+    if real is float:
+        result = <float> (grad * gelu_tanh_slope_to_float(x))
+        return result if x == x else x
+    else:
+        return gelu_tanh_backward_in_parts(grad, x)
+
+
+# The functions for float16 and bfloat16 are correctly rounded (the gradient for grad = 1). The
+# tests check all 65,536 inputs of both types.
+
+cdef inline float gelu_tanh_narrow(float x) noexcept nogil:
+    """gelu_tanh of a number of a narrower type; the caller rounds the result: see `gelu_narrow`."""
+    cdef double wide = gelu_tanh_to_float(x), near
+    cdef float result
+    near = fma(absolute(<double> x), 3.0517578125e-05, x * 0.5)        # 2**-15
+    wide = near if absolute(x) < <float> 9.5367431640625e-07 else wide   # 2**-20
+    result = with_sign(to_odd_float(wide), x)
+    return result if x == x else x
+
+
+cdef inline float gelu_tanh_backward_narrow(float grad, float x) noexcept nogil:
+    """gelu_tanh_backward for a narrower type; the caller rounds the result to that type."""
+    cdef float result = to_odd_float(grad * gelu_tanh_slope_to_float(x))
+    return result if x == x else x
