@@ -127,6 +127,7 @@ def sdist_problems(path: Path) -> list[str]:
     wanted = [TREE / name for name in ("LICENSE", "setup.py", "pyproject.toml")]
     wanted += [*TREE.glob("*.md"), *TREE.glob("docs/*.md"), *TREE.glob("examples/*.md")]
     wanted.append(TREE / "CITATION.cff")
+    wanted += [*TREE.glob("docs/*.py"), *TREE.glob("docs/_*/**/*.*")]
     for folder in ("fastact", "tests", "asv_bench", "examples"):
         for kind in ["py", "pyi", "pyx", "pxd", "pxi", "h", "txt", "json", "typed"]:
             wanted += (TREE / folder).rglob(f"*.{kind}")

@@ -1,4 +1,7 @@
-"""Sigmoid and softmax as the last layer of a classifier, and what their outputs mean.
+"""What the outputs of a classifier mean
+=====================================
+
+Sigmoid and softmax as the last layer, and whether their outputs are probabilities.
 
 scikit-learn's digits, classified three times: which of the ten digits an image shows, with softmax
 at the end; whether that is odd, with sigmoid; and the latter by a larger network that is trained

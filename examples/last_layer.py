@@ -1,4 +1,7 @@
-"""Can relu be the last layer? What a linear, a relu and a sigmoid ending can predict.
+"""Can relu be the last layer?
+===========================
+
+What a linear, a relu and a sigmoid ending can predict.
 
 Autoencoders (64-32-64) learn to give back images they have not seen: scikit-learn's digits, 8x8
 pixels of intensity 0 to 16. The targets are these intensities; the same less their mean, so

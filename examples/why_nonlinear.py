@@ -1,4 +1,7 @@
-"""Why not stay linear? What a relu between two layers, and in every layer, makes of a network.
+"""Why not stay linear?
+====================
+
+What a relu between two layers, and in every layer, makes of a network.
 
 On two tasks: is a point of the square inside a disc, answered by four hidden units; and is one of
 scikit-learn's digits odd. All accuracies are of points and images that were held out.

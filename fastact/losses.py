@@ -43,13 +43,14 @@ class Loss:
         Parameters
         ----------
         prediction : array_like
-            float16, float32 or float64. Integers are promoted as in `numpy.exp`.
+            Of float16, float32 or float64. Integers are promoted as in `numpy.exp`.
         target : array_like
             Must have the shape of the prediction; it is not broadcast.
 
         Returns
         -------
         float
+            The mean.
 
         Raises
         ------
@@ -63,7 +64,17 @@ class Loss:
     def forward(self, prediction: ArrayLike, target: ArrayLike, /) -> float:
         """Compute the mean loss, and save its gradient for `backward`.
 
-        Parameters, result and errors are the same as those of `__call__`.
+        The errors are the same as those of `__call__`.
+
+        Parameters
+        ----------
+        prediction, target : array_like
+            As for `__call__`.
+
+        Returns
+        -------
+        float
+            The mean.
         """
         value, self._gradient, self._dtype = self._computed(prediction, target)
         return value

@@ -1,6 +1,7 @@
 """The command line that the examples share."""
 
 import argparse
+import sys
 from pathlib import Path
 
 
@@ -10,13 +11,13 @@ def main(example, epochs):
     Parameters
     ----------
     example : dict
-        The globals of the script: its name, its docstring, and its functions ``run(epochs, seed)``,
+        The globals of the script: its docstring, and its functions ``run(epochs, seed)``,
         ``report(findings)`` and ``draw(findings, path)``.
     epochs : int
         The default.
     """
     parser = argparse.ArgumentParser(description=example["__doc__"].partition("\n")[0])
-    picture = Path(example["__file__"]).with_suffix(".png").name
+    picture = Path(sys.argv[0]).with_suffix(".png").name
     parser.add_argument("--epochs", type=int, default=epochs, help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument("--plot", default=picture, help="default: %(default)s")

@@ -1,3 +1,4 @@
+# cython: embedsignature=True, embedsignature.format=clinic
 """Buffers of large results, kept when they are freed, and handed out again.
 
 Design

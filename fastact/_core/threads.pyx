@@ -1,3 +1,4 @@
+# cython: embedsignature=True, embedsignature.format=clinic
 """How many threads a large call uses, and how it is split over them.
 
 As every kernel is elementwise, the shares of the threads do not change the results.

@@ -33,11 +33,11 @@ _OVERLAP_WORK: Any = 1
 class Activation(Layer):
     """Base class of the activation layers.
 
-    Subclasses implement `__call__` and `_gradient`, and pass `save` to `__init__`. The output
+    Subclasses implement `__call__` and ``_gradient``, and pass `save` to ``__init__``. The output
     has the shape of the input. It also has the dtype of the input if that is floating-point.
 
     Results have the same dtype, shape and type as those of the corresponding function in
-    `fastact`. `backward` applies such a function to the gradient and the saved array.
+    ``fastact``. `backward` applies such a function to the gradient and the saved array.
 
     Parameters
     ----------
@@ -83,6 +83,7 @@ class Activation(Layer):
         Parameters
         ----------
         x : array_like
+            The input.
         out : ndarray, optional
             Array to store the output in; may be `x`. If its dtype is narrower than that of `x`
             and the output is saved, the gradient is that of the rounded output.
@@ -90,6 +91,7 @@ class Activation(Layer):
         Returns
         -------
         ndarray or scalar
+            The output.
 
         Notes
         -----

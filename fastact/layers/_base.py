@@ -15,7 +15,7 @@ __all__ = ["Layer"]
 class Layer:
     """Base class of all layers.
 
-    Subclasses implement `__call__`, `forward` and `backward`. Every parameter of `__init__` must
+    Subclasses implement `__call__`, `forward` and `backward`. Every parameter of ``__init__`` must
     also be an attribute of the same name, because repr, pickle and copy read these attributes.
 
     Pickles and copies contain the settings and parameters of a layer, but not the arrays that
@@ -33,12 +33,14 @@ class Layer:
         Parameters
         ----------
         x : array_like
+            The input.
         out : ndarray, optional
             Array to store the output in; may be `x`.
 
         Returns
         -------
         ndarray or scalar
+            The output.
         """
         raise NotImplementedError(f"{type(self).__name__} has no __call__")
 
@@ -56,6 +58,7 @@ class Layer:
         Returns
         -------
         ndarray or scalar
+            The output.
         """
         raise NotImplementedError(f"{type(self).__name__} has no forward")
 
@@ -122,6 +125,7 @@ class Layer:
         Returns
         -------
         dict of str to ndarray
+            The copies.
         """
         return {name: parameter.copy() for name, parameter in self.parameters().items()}
 

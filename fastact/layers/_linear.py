@@ -182,12 +182,14 @@ class Linear(Layer):
         Parameters
         ----------
         x : array_like, shape (..., in_features)
+            The input.
         out : ndarray, shape (..., out_features), optional
             Array to copy the output to; may be `x`.
 
         Returns
         -------
         ndarray, shape (..., out_features)
+            The output.
 
         Raises
         ------
