@@ -129,6 +129,16 @@ def test_bench_text(quick, capsys):
     assert len(captured.err.splitlines()) == len(OPERATIONS) * len(overview.DTYPES)
 
 
+@pytest.mark.parametrize("arguments", [["--size", "1"], ["--epoch"], ["--peers"]])
+def test_bench_markdown(quick_peers, numpy_alone, monkeypatch, capsys, arguments):
+    pytest.importorskip("sklearn")
+    monkeypatch.setattr(epoch, "ROUNDS", 1)
+    assert command.main(["bench", *arguments, "--format", "markdown"]) == 0
+    text = capsys.readouterr().out
+    assert sum(line.startswith("| ") for line in text.splitlines()) > 3
+    assert f"fastact bench {' '.join(arguments)} --format markdown`" in text.replace("\n", " ")
+
+
 def as_in_a_terminal(monkeypatch):
     """Make rich take stderr for a terminal."""
     monkeypatch.setenv("FORCE_COLOR", "1")

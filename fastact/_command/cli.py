@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -30,6 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status.
     """
     options = _parser().parse_args(arguments)
+    options.command_line = shlex.join(
+        ["fastact", *(sys.argv[1:] if arguments is None else arguments)]
+    )
     run: Callable[[argparse.Namespace], int] = options.run
     try:
         status = run(options)
@@ -45,10 +49,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"fastact {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
 
-    info = commands.add_parser("info", help="tell what is built, supported and in use")
+    info = _add(commands, "info", "tell what is built, supported and in use", _INFO)
     info.set_defaults(run=_info)
 
-    bench = commands.add_parser("bench", help="compare speed and error with NumPy, on this machine")
+    bench = _add(commands, "bench", "compare speed and error with NumPy, on this machine", _BENCH)
     bench.add_argument("--size", type=_size, metavar="N", help=f"elements, default {DEFAULT_SIZE}")
     bench.add_argument(
         "--peers",
@@ -66,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     bench.set_defaults(run=_bench, refuse=bench.error)
 
-    check = commands.add_parser("check", help="measure the error of every result, on this machine")
+    check = _add(commands, "check", "measure the error of every result, on this machine", _CHECK)
     check.add_argument("--exhaustive", action="store_true", help="try every float32 input")
     check.add_argument("--peers", action="store_true", help="measure the errors of other packages")
     check.add_argument("--isa", choices=supported, help="one instruction set only")
@@ -75,7 +79,52 @@ def _parser() -> argparse.ArgumentParser:
     check.set_defaults(run=_check)
 
     for command in (info, bench, check):
-        command.add_argument("--json", action="store_true", help="write JSON")
+        formats = command.add_mutually_exclusive_group()
+        if command is not info:
+            formats.add_argument(
+                "--format",
+                choices=("text", "json", "markdown", "rst"),
+                default="text",
+                help="what to write; the tables of markdown and rst are for a page, and say where "
+                "and when they were measured",
+            )
+        formats.add_argument(
+            "--json", dest="format", action="store_const", const="json", help="write JSON"
+        )
+    return parser
+
+
+_INFO = """\
+examples:
+  fastact info          the version, the instruction set, the threads
+  fastact info --json   the same for a program
+"""
+_BENCH = """\
+examples:
+  fastact bench                      every function against NumPy
+  fastact bench --size 1000          the same, for arrays of 1,000 elements
+  fastact bench --peers              against every package that is installed
+  fastact bench --plot speed.svg     a picture of time over size
+  fastact bench --format markdown    a table for a page
+"""
+_CHECK = """\
+examples:
+  fastact check                                   all functions, by samples
+  fastact check --operation sigmoid               one function
+  fastact check --exhaustive --operation sigmoid  all of its float32 inputs
+  fastact check --format rst                      a table for a page
+"""
+
+
+def _add(commands: Any, name: str, summary: str, examples: str) -> argparse.ArgumentParser:
+    """Add a command, whose help ends with examples."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     return parser
 
 
@@ -93,7 +142,7 @@ def _info(options: argparse.Namespace) -> int:
     from fastact._command.console import machine, table
 
     facts = machine()
-    if options.json:
+    if options.format == "json":
         print(json.dumps(facts, indent=2))
         return 0
     lines = [(name.replace("_", " "), _text(value)) for name, value in facts.items()]

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from fastact._command.console import finite
+from fastact._command.markup import document
 
 
 def run(options: argparse.Namespace) -> int:
@@ -44,14 +45,14 @@ def _run_overview(options: argparse.Namespace) -> None:
     from fastact._command.bench import overview
 
     results = overview.measure(options.size)
-    print(_json(results) if options.json else overview.report(results))
+    _print(results, overview, options)
 
 
 def _run_epoch(options: argparse.Namespace) -> None:
     from fastact._command.bench import epoch
 
     results = epoch.measure()
-    print(_json(results) if options.json else epoch.report(results))
+    _print(results, epoch, options)
 
 
 def _run_peers(options: argparse.Namespace) -> None:
@@ -62,10 +63,20 @@ def _run_peers(options: argparse.Namespace) -> None:
     with np.errstate(all="ignore"):
         if options.peers:
             results = race.measure(peers)
-            print(_json(results) if options.json else report.report(results))
+            _print(results, report, options)
         if options.plot:
             plot.draw(peers, Path(options.plot))
 
 
-def _json(results: dict[str, Any]) -> str:
-    return json.dumps(finite(results), indent=2, allow_nan=False)
+def _print(results: dict[str, Any], module: Any, options: argparse.Namespace) -> None:
+    """Print results as `--format` says; `module` writes the text and the tables."""
+    facts = results["machine"]
+    match options.format:
+        case "json":
+            print(json.dumps(finite(results), indent=2, allow_nan=False))
+        case "text":
+            print(module.report(results))
+        case style:
+            packages = results.get("peers") or {"NumPy": facts["numpy"]}
+            tables = module.tables(results)
+            print(document(tables, style, options.command_line, facts, packages))

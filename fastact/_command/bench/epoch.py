@@ -11,6 +11,7 @@ from typing import Any
 
 from fastact._command.bench.trainers import BATCH, HIDDEN, INPUTS, Trainer, data, trainers
 from fastact._command.console import machine, table
+from fastact._command.markup import Table
 from fastact._core.threads import num_threads
 
 ROUNDS = 101
@@ -68,11 +69,10 @@ def _one_thread() -> Iterator[None]:
         yield
 
 
-def report(results: dict[str, Any]) -> str:
-    """Write the results as text."""
-    facts, seconds = results["machine"], results["seconds"]
+def _cells(results: dict[str, Any]) -> list[tuple[str, ...]]:
+    seconds = results["seconds"]
     batches = -(-results["samples"] // BATCH)
-    cells = [("", "ms/epoch", "us/batch", "ratio", "target", "KiB", "loss")]
+    cells: list[tuple[str, ...]] = [("", "ms/epoch", "us/batch", "ratio", "target", "KiB", "loss")]
     for name, time in seconds.items():
         ratio = target = ""
         if name in TARGETS:
@@ -81,11 +81,26 @@ def report(results: dict[str, Any]) -> str:
         # The allocations of PyTorch cannot be seen.
         kib = "-" if name == "PyTorch" else f"{results['allocated_kib'][name]:.1f}"
         cells.append((name, *times, ratio, target, kib, f"{results['loss'][name]:.6f}"))
+    return cells
+
+
+def tables(results: dict[str, Any]) -> list[Table]:
+    """Make tables for a page."""
+    title = (
+        f"An epoch of an autoencoder {INPUTS}-{HIDDEN}-{INPUTS} on {results['samples']:,} samples, "
+        f"batches of {BATCH}, float32, one thread; ratio: time of fastact / time of the other"
+    )
+    return [Table(title, _cells(results), 1)]
+
+
+def report(results: dict[str, Any]) -> str:
+    """Write the results as text."""
+    facts = results["machine"]
     return f"""\
 fastact {facts["version"]} ({facts["isa"]}, {facts["compiler"]}) and NumPy {facts["numpy"]}
 {facts["processor"]}, Python {facts["python"]}
 
-{table(cells, left=1)}
+{table(_cells(results), left=1)}
 
 One epoch of an autoencoder {INPUTS}-{HIDDEN}-{INPUTS}, relu, then linear, on \
 {results["samples"]:,} samples: mean squared

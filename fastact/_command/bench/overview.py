@@ -8,6 +8,7 @@ import numpy as np
 
 from fastact._command import errors, inputs
 from fastact._command.console import machine, progress, table, ulp
+from fastact._command.markup import Table
 from fastact._command.timing import race
 from fastact._core.operations import OPERATIONS, Operation
 from fastact._core.threads import num_threads
@@ -88,14 +89,8 @@ def _timer(call: Callable[..., Any], values: dict[str, Any], out: Any) -> Timer:
     return Timer(f"call({', '.join(values)}, out=out)", globals=names)
 
 
-def report(results: dict[str, Any]) -> str:
-    """Write the results as text."""
-    facts, small = results["machine"], results["small"]
-    headings = (
-        ("", "", "fastact", "NumPy", "", "fastact", "NumPy"),
-        ("operation", "dtype", "ns/elem", "ns/elem", "ratio", "ULP", "ULP"),
-    )
-    cells = [
+def _cells(results: dict[str, Any]) -> list[tuple[str, ...]]:
+    return [
         (
             row["operation"],
             row["dtype"],
@@ -107,11 +102,40 @@ def report(results: dict[str, Any]) -> str:
         )
         for row in results["rows"]
     ]
+
+
+def tables(results: dict[str, Any]) -> list[Table]:
+    """Make tables for a page."""
+    small = results["small"]
+    title = (
+        f"ns per element of {results['size']:,}, with out=, on one thread; "
+        "ULP: greatest error; ratio: of times"
+    )
+    headings = ("operation", "dtype", "fastact", "NumPy", "ratio", "ULP", "ULP, NumPy")
+    calls = [
+        ("ns per call", "fastact.relu", "numpy.negative", "ratio"),
+        (
+            f"{small['elements']} elements, {small['dtype']}",
+            f"{small['fastact_relu_ns']:.0f}",
+            f"{small['numpy_negative_ns']:.0f}",
+            f"{small['ratio']:.2f}",
+        ),
+    ]
+    return [Table(title, [headings, *_cells(results)], 2), Table("", calls, 1)]
+
+
+def report(results: dict[str, Any]) -> str:
+    """Write the results as text."""
+    facts, small = results["machine"], results["small"]
+    headings = (
+        ("", "", "fastact", "NumPy", "", "fastact", "NumPy"),
+        ("operation", "dtype", "ns/elem", "ns/elem", "ratio", "ULP", "ULP"),
+    )
     return f"""\
 fastact {facts["version"]} ({facts["isa"]}, {facts["compiler"]}) and NumPy {facts["numpy"]}
 {facts["processor"]}, Python {facts["python"]}
 
-{table([*headings, *cells], left=2)}
+{table([*headings, *_cells(results)], left=2)}
 
 A call on {small["elements"]} {small["dtype"]} values with out=: fastact.relu \
 {small["fastact_relu_ns"]:.0f} ns, numpy.negative {small["numpy_negative_ns"]:.0f} ns, \

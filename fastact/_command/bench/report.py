@@ -5,6 +5,7 @@ from typing import Any
 from fastact._command.bench.race import ERROR_INPUTS, MAX_ULP, ULP_FROM
 from fastact._command.bench.targets import SMALL
 from fastact._command.console import table, ulp
+from fastact._command.markup import Table
 
 
 def report(results: dict[str, Any]) -> str:
@@ -25,7 +26,7 @@ def report(results: dict[str, Any]) -> str:
         table(_error_cells(results), left=2),
         "",
         f"""\
-Of every work, the case that is furthest from its target: time of fastact, time of the fastest
+Of every work, the case furthest from its target: time of fastact, time of the fastest
 other, ratio, target, and how many cases meet it. Times are medians per element (of 16: per
 call), all in turns in one process. memcpy: numpy.copyto, its time scaled to the bytes that
 the operation reads and writes; on all threads, in as many parts. JAX cannot write into out.
@@ -33,6 +34,21 @@ At an activation with an exponential, peers with an error above {MAX_ULP} ULP fo
 {ULP_FROM:.0f} do not count. Errors as in `fastact bench`, over about {ERROR_INPUTS:,} inputs.""",
     ]
     return "\n".join(lines)
+
+
+def tables(results: dict[str, Any]) -> list[Table]:
+    """Make tables for a page."""
+    footprint = [("", "measured", "target", "met"), *_footprint_cells(results["footprint"])]
+    missed = [
+        ("missed", "case", "against", "threads", "fastact", "other", "ratio"),
+        *_missed(results["rows"]),
+    ]
+    return [
+        Table("Of every work, the case furthest from its target", _target_cells(results), 3),
+        Table("", footprint, 1),
+        Table("", missed, 3),
+        Table("Greatest error, ULP", _error_cells(results), 2),
+    ]
 
 
 def _target_cells(results: dict[str, Any]) -> list[tuple[str, ...]]:

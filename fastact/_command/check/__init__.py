@@ -31,11 +31,14 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from fastact._command.check.cases import Case, list_cases, list_peer_cases
 from fastact._command.check.measure import run_case
-from fastact._command.check.report import as_text, place_in_table
+from fastact._command.check.report import as_table, as_text, place_in_table
 from fastact._command.check.rows import check_rows
 from fastact._command.console import finite, machine, progress
+from fastact._command.markup import document
 from fastact._core.threads import get_num_threads
 
 INTERRUPTED = 130
@@ -49,10 +52,12 @@ def run(options: argparse.Namespace) -> int:
     int
         0; or 1 if a bound is broken or there is a fault; or 130 if interrupted before.
     """
+    others = {"NumPy": np.__version__}
     if options.peers:
         from fastact._command import peers as packages
 
         peers = packages.installed()
+        others |= {peer.name: peer.version for peer in peers}
         with contextlib.ExitStack() as stack:
             # Not all of them can be called from several threads.
             for peer in peers:
@@ -63,16 +68,20 @@ def run(options: argparse.Namespace) -> int:
         if complete:
             rows += check_rows(options)
     broken = any(row["broken"] for row in rows)
-    if options.json:
+    facts = machine()
+    if options.format == "json":
         results = {
-            "machine": machine(),
+            "machine": facts,
             "exhaustive": options.exhaustive,
             "complete": complete,
             "rows": rows,
         }
         print(json.dumps(finite(results), indent=2, allow_nan=False))
-    else:
+    elif options.format == "text":
         print(as_text(rows, complete))
+    else:
+        tables = [as_table(rows, complete)]
+        print(document(tables, options.format, options.command_line, facts, others))
     return 1 if broken else 0 if complete else INTERRUPTED
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from fastact._command.check.cases import Case
 from fastact._command.check.measure import Extreme, Tally
 from fastact._command.console import table, ulp
+from fastact._command.markup import Table
 
 WIDTH = 80
 
@@ -61,6 +62,18 @@ def as_text(rows: Sequence[dict[str, Any]], complete: bool) -> str:
             text.append(operation)
         text.append(line)
     return "\n".join([*text, "", *_notes(rows, merged, complete)])
+
+
+def as_table(rows: Sequence[dict[str, Any]], complete: bool) -> Table:
+    """Make a table for a page."""
+    names = ("dtype", "by", "inputs", "ULP", "misrounded", "bound", "verdict")
+    headings = ("operation", "operands", "dtype", "by", "inputs", "largest error, ULP")
+    cells = [
+        (row["operation"], row["operands"], *(_cells(row)[name] for name in names))
+        for row in _merged(rows)
+    ]
+    title = "" if complete else "Interrupted. *: partial results, of the inputs counted"
+    return Table(title, [(*headings, "not nearest", "bound", "verdict"), *cells], 4)
 
 
 def _notes(

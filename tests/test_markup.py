@@ -1,0 +1,70 @@
+"""The tables of the command as Markdown and reStructuredText."""
+
+import re
+import time
+
+import pytest
+
+import fastact
+from fastact._command import cli as command
+from fastact._command.check import inputs
+from fastact._command.console import machine
+from fastact._command.markup import Table, document
+
+TABLE = Table("Two rows", [("", "a|b", "n"), ("leaky_relu", "x_y*", "1"), ("  -", "-", "2")], 2)
+PACKAGES = {"NumPy": "2.0", "SciPy": "1.0"}
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Make a check quick: few inputs besides the hard ones."""
+    monkeypatch.setattr(inputs, "EVEN_INPUTS", 1 << 8)
+    monkeypatch.setattr(inputs, "HARD_INPUTS", 1 << 8)
+    monkeypatch.setattr(inputs, "SLOW_INPUTS", 1 << 4)
+    monkeypatch.setattr(inputs, "SLOW_HARD_INPUTS", 1 << 4)
+    monkeypatch.setattr(inputs, "NARROW_ROUNDS", 1)
+
+
+def test_markdown():
+    text = document([TABLE, Table("", [("no rows",)], 1)], "markdown", "x --y", machine(), PACKAGES)
+    lines = text.splitlines()
+    assert lines[:6] == [
+        "**Two rows**",
+        "",
+        r"| | a\|b | n |",
+        "|---|---|---:|",
+        r"| `leaky_relu` | x\_y\* | 1 |",
+        "| - | - | 2 |",
+    ]
+    assert "no rows" not in text
+    source = " ".join(lines[7:])
+    assert source.startswith("Measured by `x --y` on ")
+    for part in (time.strftime("%Y-%m-"), machine()["processor"], "NumPy 2.0, SciPy 1.0."):
+        assert part in source
+    assert f"fastact {fastact.__version__}" in source
+
+
+def test_rst():
+    text = document([TABLE], "rst", "x", machine(), PACKAGES)
+    assert text.startswith(".. list-table:: Two rows\n   :header-rows: 1\n\n   * -\n     - a")
+    core = pytest.importorskip("docutils.core")
+    settings = {"report_level": 1, "halt_level": 1}
+    tree = core.publish_doctree(text, settings_overrides=settings)
+    cells = [entry.astext() for entry in tree.findall(lambda node: node.tagname == "entry")]
+    assert cells == ["", "a|b", "n", "leaky_relu", "x_y*", "1", "-", "-", "2"]
+
+
+@pytest.mark.parametrize("style", ["markdown", "rst"])
+def test_check(quick, capsys, style):
+    assert command.main(["check", "--operation", "relu", "--format", style]) == 0
+    text = capsys.readouterr().out
+    assert f"check --operation relu --format {style}`" in text.replace("\n", " ")
+    assert re.search("[|-] ok", text)
+
+
+def test_json_is_a_format(quick, capsys):
+    for arguments in (["--json"], ["--format", "json"]):
+        assert command.main(["check", "--operation", "relu", *arguments]) == 0
+        assert capsys.readouterr().out.startswith("{")
+    with pytest.raises(SystemExit):
+        command.main(["check", "--json", "--format", "rst"])
