@@ -35,25 +35,23 @@ cdef inline double gelu_to_float(double x) noexcept nogil:
 
     P has an error of 2**-31.2 on 0 <= t <= 21, where Q(t) has long rounded to zero.
     """
-    cdef double t, y, w, w2, w4, w8, p00, p02, p04, p06, p08, p10
+    cdef double t, y, w, w2, w3, p00, p01, p02, p03, p04, p05, p06, p07, p08
     t = absolute(x)
     t = <double> 21 if t > 21 else t
     y = 1 / (t + 4)
     w = fma(<double> -8, y, <double> 1)
     w2 = w * w
-    w4 = w2 * w2
-    w8 = w4 * w4
-    p00 = fma(w, -0.6078966381324222, 0.7552851305322618)
-    p02 = fma(w, -0.1865219961893885, 0.3871373849819652)
-    p04 = fma(w, -0.007538734121856635, 0.06039687342144097)
-    p06 = fma(w, 0.0016241247071911542, -0.0034815387452409845)
-    p08 = fma(w, -0.00021612813096655737, 0.00013779733619713496)
-    p10 = fma(w, 1.9659853580349505e-05, -5.360299163100107e-06)
-    p00 = fma(w2, p02, p00)
-    p04 = fma(w2, p06, p04)
-    p08 = fma(w2, p10, p08)
-    p00 = fma(w4, p04, p00)
-    p00 = fma(w8, p08, p00)
+    w3 = w2 * w
+    p06 = fma(w3, -0.00021612813096655737, -0.0034815387452409845)
+    p07 = fma(w3, -5.360299163100107e-06, 0.0016241247071911542)
+    p08 = fma(w3, 1.9659853580349505e-05, 0.00013779733619713496)
+    p03 = fma(w3, p06, -0.1865219961893885)
+    p04 = fma(w3, p07, 0.06039687342144097)
+    p05 = fma(w3, p08, -0.007538734121856635)
+    p00 = fma(w3, p03, 0.7552851305322618)
+    p01 = fma(w3, p04, -0.6078966381324222)
+    p02 = fma(w3, p05, 0.3871373849819652)
+    p00 = fma(w2, p02, fma(w, p01, p00))
     t = t * y * (p00 * exponential_to_float(t * t * 0.5))
     return (x if x > 0 else <double> 0) - t
 
@@ -64,23 +62,21 @@ cdef inline double gelu_slope_to_float(double x) noexcept nogil:
 
     P has an error of 2**-30.8 on 0 <= t <= 21. There, the product of D and any float rounds to zero.
     """
-    cdef double t, w, slope, w2, w4, w8, p00, p02, p04, p06, p08
+    cdef double t, w, slope, w2, w3, p00, p01, p02, p03, p04, p05, p06, p07
     t = absolute(x)
     t = <double> 21 if t > 21 else t
     w = fma(<double> -8, 1 / (t + 4), <double> 1)
     w2 = w * w
-    w4 = w2 * w2
-    w8 = w4 * w4
-    p00 = fma(w, -0.10336589956750775, 0.4622112442826101)
-    p02 = fma(w, -0.028083330220590386, 0.06046291535652092)
-    p04 = fma(w, -0.0017884315308549688, 0.009505273586716129)
-    p06 = fma(w, 0.00018580843423436402, -0.00015638775868214274)
-    p08 = fma(w, -1.662638313056753e-05, -1.3306079218652081e-05)
-    p08 = fma(w2, -2.2317295185777194e-07, p08)
-    p00 = fma(w2, p02, p00)
-    p04 = fma(w2, p06, p04)
-    p00 = fma(w4, p04, p00)
-    p00 = fma(w8, p08, p00)
+    w3 = w2 * w
+    p06 = fma(w3, -1.662638313056753e-05, -0.00015638775868214274)
+    p07 = fma(w3, -2.2317295185777194e-07, 0.00018580843423436402)
+    p03 = fma(w3, p06, -0.028083330220590386)
+    p04 = fma(w3, p07, 0.009505273586716129)
+    p05 = fma(w3, -1.3306079218652081e-05, -0.0017884315308549688)
+    p00 = fma(w3, p03, 0.4622112442826101)
+    p01 = fma(w3, p04, -0.10336589956750775)
+    p02 = fma(w3, p05, 0.06046291535652092)
+    p00 = fma(w2, p02, fma(w, p01, p00))
     slope = (0.7517915246935645 - t) * (p00 * exponential_to_float(t * t * 0.5))
     return slope if x < 0 else 1 - slope
 
