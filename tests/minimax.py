@@ -269,7 +269,7 @@ def levelled(fit, points):
 
 def summit(fit, coefficients, left, right):
     """Where between `left` and `right` the error is greatest, by trisection."""
-    for _ in range(60):
+    for _ in range(90):
         third = (right - left) / 3
         a, b = left + third, right - third
         if abs(fit.error(coefficients, a)) < abs(fit.error(coefficients, b)):
@@ -315,6 +315,7 @@ def summits(fit, coefficients, nodes, count):
     return found
 
 
+@functools.cache
 def minimax(fit):
     """P of least greatest error, by Remez's exchange.
 
@@ -342,7 +343,7 @@ def minimax(fit):
             before, points = points, summits(fit, coefficients, nodes, n)
             moved = max(abs(a - b) for a, b in zip(before, points, strict=True))
             # The error is level at its summits: the coefficients are as exact as this squared.
-            if moved < (high - low) * mpmath.mpf(10) ** -10:
+            if moved < (high - low) * mpmath.mpf(10) ** -14:
                 break
         return coefficients, max(abs(fit.error(coefficients, x)) for x in points)
 

@@ -1,6 +1,5 @@
 """The coefficients in `fastact/activations/*.pxd` are those that the method gives."""
 
-import functools
 import re
 from pathlib import Path
 
@@ -47,7 +46,6 @@ def coefficients(text):
     return [float(number) for line in lines for number in re.findall(NUMBER, line)]
 
 
-@functools.cache
 def fitted(name):
     """Coefficients, rounded to the type, and the error."""
     fit = minimax.FITS[name]
