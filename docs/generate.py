@@ -219,9 +219,10 @@ def activations(figure):
     x = np.linspace(-5, 5, 401)
     one = np.ones_like(x)
     left, right = figure.subplots(1, 2)
-    names = ("relu", "silu", "softplus", "tanh", "sigmoid")
-    for i, name in enumerate(names):
-        style = {"color": COLORS[i] if i < 4 else "#8a6fd1", "label": name}
+    names = ("relu", "gelu", "silu", "softplus", "tanh", "sigmoid")
+    colors = (*COLORS[:4], "#8a6fd1", "#9a7b4f")
+    for name, color in zip(names, colors, strict=True):
+        style = {"color": color, "label": name}
         left.plot(x, getattr(fastact, name)(x), **style)
         right.plot(x, getattr(fastact, f"{name}_backward")(one, x), **style)
     left.set(title="activation", xlabel="x", ylim=(-1.3, 3))
