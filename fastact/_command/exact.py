@@ -99,9 +99,9 @@ class ExactInMpmath:
 class MpmathFunctions:
     """The functions of mpmath over arrays of its numbers, under the names that NumPy gives them.
 
-    This is the `m` of `Operation.exact`. It has `where` and `abs` of NumPy, and every function
-    of mpmath that has the same name in NumPy. `nextafter` does nothing. NumPy has no `erfc`: a
-    formula that uses it needs another for NumPy.
+    This is the `m` of `Operation.exact`. It has `where` and `abs` of NumPy, every function of
+    mpmath that has the same name in NumPy, and `arctan`. `nextafter` does nothing. NumPy has no
+    `erfc`: a formula that uses it needs another for NumPy.
 
     Parameters
     ----------
