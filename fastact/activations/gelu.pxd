@@ -299,18 +299,22 @@ cdef inline real gelu_backward(real grad, real x) noexcept nogil:
 # The functions for float16 and bfloat16 are correctly rounded (the gradient for grad = 1). The
 # tests check all 65,536 inputs of both types.
 
-cdef inline float gelu_narrow(float x) noexcept nogil:
-    """gelu of a number of a narrower type; the caller rounds the result to that type.
+cdef inline float to_narrow(double wide, float x) noexcept nogil:
+    """`wide`, gelu(x) or gelu_tanh(x) of a number of a narrower type, rounded for one more rounding.
 
-    Half of a subnormal number can be a tie. gelu(x) = x / 2 + 0.4 x**2 + ... is above it, and so is what
-    replaces it for tiny x, by enough to be seen in a subnormal float.
+    Half of a subnormal number can be a tie. The result is x / 2 + 0.4 x**2 + ..., which is above it, and so
+    is what replaces it for tiny x, by enough to be seen in a subnormal float.
     """
-    cdef double wide = gelu_to_float(x), near
+    cdef double near = fma(absolute(<double> x), 3.0517578125e-05, x * 0.5)     # 2**-15
     cdef float result
-    near = fma(absolute(<double> x), 3.0517578125e-05, x * 0.5)        # 2**-15
     wide = near if absolute(x) < <float> 9.5367431640625e-07 else wide   # 2**-20
     result = with_sign(to_odd_float(wide), x)
     return result if x == x else x
+
+
+cdef inline float gelu_narrow(float x) noexcept nogil:
+    """gelu of a number of a narrower type; the caller rounds the result to that type."""
+    return to_narrow(gelu_to_float(x), x)
 
 
 cdef inline float gelu_backward_narrow(float grad, float x) noexcept nogil:

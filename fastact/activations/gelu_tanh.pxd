@@ -20,6 +20,7 @@ from fastact.activations.arithmetic cimport (
 from fastact.activations.exponential cimport (
     bend_of, exponential_to_float, one_plus_reduced, power_of_two, quotient, remainder, remainder_low,
 )
+from fastact.activations.gelu cimport to_narrow
 
 
 @cython.cdivision(True)
@@ -221,13 +222,8 @@ cdef inline real gelu_tanh_backward(real grad, real x) noexcept nogil:
 # tests check all 65,536 inputs of both types.
 
 cdef inline float gelu_tanh_narrow(float x) noexcept nogil:
-    """gelu_tanh of a number of a narrower type; the caller rounds the result: see `gelu_narrow`."""
-    cdef double wide = gelu_tanh_to_float(x), near
-    cdef float result
-    near = fma(absolute(<double> x), 3.0517578125e-05, x * 0.5)        # 2**-15
-    wide = near if absolute(x) < <float> 9.5367431640625e-07 else wide   # 2**-20
-    result = with_sign(to_odd_float(wide), x)
-    return result if x == x else x
+    """gelu_tanh of a number of a narrower type; the caller rounds the result to that type."""
+    return to_narrow(gelu_tanh_to_float(x), x)
 
 
 cdef inline float gelu_tanh_backward_narrow(float grad, float x) noexcept nogil:
