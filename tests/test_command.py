@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 
@@ -125,13 +126,40 @@ def test_bad_arguments(capsys, arguments):
     assert stop.value.code == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.startswith("usage: fastact")
+    # rich-argparse writes "Usage".
+    assert captured.err.lower().startswith("usage: fastact")
 
 
 def test_options_that_do_not_go_together_are_named(capsys):
     with pytest.raises(SystemExit):
         command.main(["bench", "--plot", "speed.svg", "--size", "16"])
     assert "--size and --plot do not go together" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [[], ["info"], ["bench"], ["check"]])
+@pytest.mark.parametrize("colors", ["terminal", "plain", "no rich-argparse"])
+def test_help(capsys, monkeypatch, arguments, colors):
+    """In colors on a terminal, if rich-argparse is there; in 80 columns and without else."""
+    if colors == "terminal":
+        pytest.importorskip("rich_argparse")
+        monkeypatch.setenv("FORCE_COLOR", "1")
+        monkeypatch.setenv("TERM", "xterm")
+    else:
+        for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "PYTHON_COLORS"):
+            monkeypatch.delenv(name, raising=False)
+        if colors == "no rich-argparse":
+            monkeypatch.setitem(sys.modules, "rich_argparse", None)
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit) as stop:
+        command.main([*arguments, "--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    assert ("\x1b[" in text) == (colors == "terminal")
+    plain = re.sub(r"\x1b\[[\d;]*m", "", text)
+    assert plain.lower().startswith(f"usage: {' '.join(['fastact', *arguments])} ")
+    assert max(map(len, plain.splitlines())) <= 80
+    if arguments:
+        assert "\nexamples:\n  fastact " in plain.lower()
 
 
 def test_version(capsys):
@@ -147,7 +175,7 @@ def test_infinite_errors():
         "-",
         "0.00",
         "1.23",
-        "1e+06",
+        "1e6",
         "inf",
     ]
     assert console.finite({"a": [np.inf, 1.5, None]}) == {"a": ["inf", 1.5, None]}

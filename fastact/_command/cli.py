@@ -45,9 +45,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="fastact", description="Activation functions for NumPy.")
+    parser = argparse.ArgumentParser(
+        prog="fastact", description="Activation functions for NumPy.", formatter_class=_formatter
+    )
     parser.add_argument("--version", action="version", version=f"fastact {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="command")
+    # With `prog`, no formatter is needed now.
+    commands = parser.add_subparsers(required=True, metavar="command", prog=parser.prog)
 
     info = _add(commands, "info", "tell what is built, supported and in use", _INFO)
     info.set_defaults(run=_info)
@@ -123,9 +126,21 @@ def _add(commands: Any, name: str, summary: str, examples: str) -> argparse.Argu
         help=summary,
         description=f"{summary[0].upper()}{summary[1:]}.",
         epilog=examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_formatter,
     )
     return parser
+
+
+def _formatter(prog: str) -> argparse.HelpFormatter:
+    """Format the help, in colors where stdout is a terminal and rich-argparse is installed.
+
+    It is imported only for that: it takes longer than `fastact info`.
+    """
+    try:
+        from rich_argparse import RawDescriptionRichHelpFormatter
+    except ImportError:
+        return argparse.RawDescriptionHelpFormatter(prog)
+    return RawDescriptionRichHelpFormatter(prog)
 
 
 def _size(text: str) -> int:

@@ -63,7 +63,7 @@ def ulp(error: float | None) -> str:
     """Write an error in units in the last place."""
     if error is None:
         return "-"
-    return f"{error:.2f}" if error < 1000 else f"{error:.0e}"
+    return f"{error:.2f}" if error < 1000 else f"{error:.0e}".replace("e+0", "e").replace("e+", "e")
 
 
 def finite(value: Any) -> Any:
