@@ -12,7 +12,18 @@ from reference import BY_NAME as EXPECTATIONS
 from fastact._command import cli as command
 from fastact._command import errors, inputs, timing
 from fastact._command import peers as packages
-from fastact._command.bench import cases, epoch, footprint, overview, plot, race, targets, trainers
+from fastact._command.bench import (
+    cases,
+    epoch,
+    footprint,
+    overview,
+    plot,
+    race,
+    report,
+    targets,
+    trainers,
+)
+from fastact._command.markup import Bold
 from fastact._core import threads
 from fastact._core.operations import BY_NAME, OPERATIONS, ROW_OPERATIONS
 
@@ -33,6 +44,9 @@ PEER_DTYPES = {
 
 
 ROW_PEERS = ("NumPy", "PyTorch")
+
+# Nanoseconds per element.
+TIMES = {"fastact": 0.5, "exact": 0.8, "rough": 0.25, "slow": 9.0, "own": 1.0}
 
 
 def claimed_by(peer, dtype):
@@ -84,6 +98,13 @@ def numpy_alone(monkeypatch):
         monkeypatch.setitem(sys.modules, peer.modules[0], None)
 
 
+@pytest.fixture
+def sklearn():
+    """Import it before `numpy_alone` hides SciPy, which it needs."""
+    pytest.importorskip("sklearn.datasets")
+    return pytest.importorskip("sklearn.neural_network")
+
+
 @pytest.fixture(params=packages.PEERS, ids=lambda peer: peer.name)
 def peer(request):
     for module in request.param.modules:
@@ -130,8 +151,7 @@ def test_bench_text(quick, capsys):
 
 
 @pytest.mark.parametrize("arguments", [["--size", "1"], ["--epoch"], ["--peers"]])
-def test_bench_markdown(quick_peers, numpy_alone, monkeypatch, capsys, arguments):
-    pytest.importorskip("sklearn")
+def test_bench_markdown(quick_peers, sklearn, numpy_alone, monkeypatch, capsys, arguments):
     monkeypatch.setattr(epoch, "ROUNDS", 1)
     assert command.main(["bench", *arguments, "--format", "markdown"]) == 0
     text = capsys.readouterr().out
@@ -318,7 +338,10 @@ def test_bench_peers_json(quick_peers, numpy_alone, capsys):
             assert case["met"] == (case["ratio"] <= row["target"])
             assert case["dtype"] in ("float16", "bfloat16") or case["operation"] in NAMES + ROWS
     assert {item["unit"] for item in results["footprint"]} == {"KiB", "ms", "MiB"}
-    assert {row["operation"] for row in results["errors"]} == set(NAMES)
+    assert {row["operation"] for row in results["errors"]} == set(NAMES + ROWS)
+    for row in results["errors"]:
+        if row["operation"] in ROWS:
+            assert 0 <= row["ulp"]["fastact"] < 2.5
 
 
 def test_bench_peers_text(quick_peers, numpy_alone, capsys):
@@ -326,6 +349,46 @@ def test_bench_peers_text(quick_peers, numpy_alone, capsys):
     lines = capsys.readouterr().out.splitlines()
     for target in targets.TARGETS:
         assert any(line.startswith(target.work) for line in lines)
+
+
+def test_tables_of_a_page():
+    """A peer that is too inexact to compete has a line of its own if it is faster than fastact."""
+    case = {
+        "operation": "tanh",
+        "dtype": "float32",
+        "elements": cases.CACHED,
+        "layout": "contiguous",
+        "out": True,
+        "slope": "",
+        "case": "tanh float32",
+        "seconds": {name: t * cases.CACHED * 1e-9 for name, t in TIMES.items()},
+        "rival": "own",
+        "excluded": ["rough"],
+        "ratio": 0.5,
+        "met": True,
+    }
+    row = {"work": "gradient", "target": 0.6, "all_threads": False, "cases": [case]}
+    results = {
+        "peers": {"exact": "1.0", "rough": "2.0", "slow": "3.0"},
+        "all_threads": 2,
+        "rows": [row],
+        "footprint": [],
+        "errors": [
+            {
+                "operation": "tanh",
+                "dtype": "float32",
+                "ulp": {"fastact": 0.7, "exact": 1.4, "rough": 103.0, "slow": 1.0},
+            }
+        ],
+    }
+    functions, work, *_ = report.tables(results)
+    assert functions.rows[1:] == [
+        ("tanh float32", "0.500 ns", "0.800 ns, exact", "0.62", "0.70", "1.40"),
+        ("tanh float32", "0.500 ns", "0.250 ns, rough (inexact)", "2.00", "0.70", "103.00"),
+    ]
+    assert [type(line[3]) for line in functions.rows[1:]] == [str, Bold]
+    assert work.title == "gradient: at most 0.60"
+    assert work.rows[1:] == [("tanh float32", "0.500 ns", "1.000 ns, own", "0.50", "0.70", "")]
 
 
 def test_bench_peers_without_any(quick_peers, monkeypatch, capsys):

@@ -4,14 +4,21 @@ import re
 import time
 
 import pytest
+from docutils.core import publish_doctree
 
 import fastact
 from fastact._command import cli as command
 from fastact._command.check import inputs
 from fastact._command.console import machine
-from fastact._command.markup import Table, document
+from fastact._command.markup import Bold, Table, document
 
-TABLE = Table("Two rows", [("", "a|b", "n"), ("leaky_relu", "x_y*", "1"), ("  -", "-", "2")], 2)
+ROWS = [
+    ("", "a|b", "n"),
+    ("leaky_relu", "x_y*", "1"),
+    ("  relu, a_b", Bold("3"), "2"),
+    ("  -", "-", "2"),
+]
+TABLE = Table("Three rows", ROWS, 2)
 PACKAGES = {"NumPy": "2.0", "SciPy": "1.0"}
 
 
@@ -28,16 +35,17 @@ def quick(monkeypatch):
 def test_markdown():
     text = document([TABLE, Table("", [("no rows",)], 1)], "markdown", "x --y", machine(), PACKAGES)
     lines = text.splitlines()
-    assert lines[:6] == [
-        "**Two rows**",
+    assert lines[:7] == [
+        "**Three rows**",
         "",
         r"| | a\|b | n |",
         "|---|---|---:|",
         r"| `leaky_relu` | x\_y\* | 1 |",
+        r"| `relu`, a\_b | **3** | 2 |",
         "| - | - | 2 |",
     ]
     assert "no rows" not in text
-    source = " ".join(lines[7:])
+    source = " ".join(lines[8:])
     assert source.startswith("Measured by `x --y` on ")
     for part in (time.strftime("%Y-%m-"), machine()["processor"], "NumPy 2.0, SciPy 1.0."):
         assert part in source
@@ -46,12 +54,24 @@ def test_markdown():
 
 def test_rst():
     text = document([TABLE], "rst", "x", machine(), PACKAGES)
-    assert text.startswith(".. list-table:: Two rows\n   :header-rows: 1\n\n   * -\n     - a")
-    core = pytest.importorskip("docutils.core")
+    assert text.startswith(".. list-table:: Three rows\n   :header-rows: 1\n\n   * -\n     - a")
     settings = {"report_level": 1, "halt_level": 1}
-    tree = core.publish_doctree(text, settings_overrides=settings)
+    tree = publish_doctree(text, settings_overrides=settings)
     cells = [entry.astext() for entry in tree.findall(lambda node: node.tagname == "entry")]
-    assert cells == ["", "a|b", "n", "leaky_relu", "x_y*", "1", "-", "-", "2"]
+    assert cells == [
+        "",
+        "a|b",
+        "n",
+        "leaky_relu",
+        "x_y*",
+        "1",
+        "relu, a_b",
+        "3",
+        "2",
+        "-",
+        "-",
+        "2",
+    ]
 
 
 @pytest.mark.parametrize("style", ["markdown", "rst"])

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastact._core.operations import Operation
+from fastact._core.operations import Operation, RowOperation
 
 Array = NDArray[np.floating[Any]]
 
@@ -32,11 +32,26 @@ def exact(operation: Operation, values: dict[str, Any], dtype: np.dtype[Any]) ->
     return result
 
 
-def ulp_error(result: Array, exact: Array) -> NDArray[np.float64]:
+def exact_rows(
+    operation: RowOperation, values: dict[str, Any], dtype: np.dtype[Any]
+) -> tuple[Array, Array] | None:
+    """Compute the exact result of an operation on rows, and what its errors are in ULP of."""
+    wide = wider(dtype)
+    if wide is None:
+        return None
+    with np.errstate(all="ignore"):
+        operands = [value.astype(wide) for value in values.values()]
+        result: Array = operation.exact(np, *operands)
+        if operation.subtracted is None:
+            return result, result
+        return result, np.maximum(abs(result), abs(operation.subtracted(np, *operands)))
+
+
+def ulp_error(result: Array, exact: Array, size: Array | None = None) -> NDArray[np.float64]:
     """Measure how far every result is from the exact value, in ULP.
 
     The unit is the spacing of the numbers of the type of `result` in the binade of the exact
-    value. Below the smallest normal number, and for 0, it is the smallest subnormal.
+    value, or of `size`. Below the smallest normal number, and for 0, it is the smallest subnormal.
 
     Parameters
     ----------
@@ -44,6 +59,8 @@ def ulp_error(result: Array, exact: Array) -> NDArray[np.float64]:
         Of a floating-point type.
     exact : ndarray
         Of the same shape and a wider type.
+    size : ndarray, optional
+        What the unit is the spacing at; `exact` by default.
 
     Returns
     -------
@@ -54,7 +71,8 @@ def ulp_error(result: Array, exact: Array) -> NDArray[np.float64]:
     result, exact = np.asarray(result), np.asarray(exact)
     with np.errstate(all="ignore"):
         distance = np.abs(result.astype(exact.dtype) - exact)
-        error = (distance * per_ulp(exact, result.dtype)).astype(np.float64)
+        unit = per_ulp(exact if size is None else size, result.dtype)
+        error = (distance * unit).astype(np.float64)
         special = ~np.isfinite(error)
         if special.any():
             nearest = rounded(exact, result.dtype)

@@ -15,6 +15,12 @@ WIDTH = 100
 _FUNCTIONS = {record.name for record in OPERATIONS} | {record.name for record in ROW_OPERATIONS}
 
 
+class Bold(str):
+    """A cell that stands out."""
+
+    __slots__ = ()
+
+
 class Table(NamedTuple):
     """A table of texts."""
 
@@ -73,11 +79,13 @@ def _markdown(table: Table) -> str:
 
 
 def _cell(text: str, code: str, special: str) -> str:
-    """Write the names of functions as code, and other texts as they are."""
-    text = text.strip()
-    if text in _FUNCTIONS:
-        return f"{code}{text}{code}"
-    return re.sub(f"({special})", r"\\\1", text)
+    """Write the name of a function, if the text starts with one, as code; the rest as it is."""
+    if isinstance(text, Bold):
+        return f"**{text}**"
+    function = re.match(r"\w+", text.strip())
+    name = function[0] if function and function[0] in _FUNCTIONS else ""
+    rest = re.sub(f"({special})", r"\\\1", text.strip().removeprefix(name))
+    return f"{code}{name}{code}{rest}" if name else rest
 
 
 def _rst(table: Table) -> str:

@@ -5,6 +5,7 @@ import importlib.util
 import tracemalloc
 from collections.abc import Iterator
 from importlib import import_module
+from importlib.metadata import version
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -17,6 +18,7 @@ from fastact._core.threads import num_threads
 ROUNDS = 101
 # The ratios of times that were aimed at.
 TARGETS = {"NumPy": 0.8, "PyTorch": 0.5, "scikit-learn": 0.5}
+DISTRIBUTIONS = {"NumPy": "numpy", "PyTorch": "torch", "scikit-learn": "scikit-learn"}
 
 
 def measure() -> dict[str, Any]:
@@ -35,6 +37,7 @@ def measure() -> dict[str, Any]:
                 times[name].append(perf_counter() - start)
     return {
         "machine": machine(),
+        "peers": {name: version(DISTRIBUTIONS[name]) for name in made if name in DISTRIBUTIONS},
         "samples": len(x),
         "rounds": ROUNDS,
         "loss": losses,

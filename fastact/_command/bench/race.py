@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fastact._command import errors, inputs
 from fastact._command.bench import footprint
-from fastact._command.bench.cases import Case, dtype_of, make_operands, make_out
+from fastact._command.bench.cases import ROWS, Case, dtype_of, make_operands, make_out
 from fastact._command.bench.targets import LARGE, TARGETS, Target
 from fastact._command.console import machine, progress
 from fastact._command.peers.base import Peer, Work
@@ -147,6 +147,8 @@ def _measure_case(
         "dtype": case.dtype,
         "elements": case.size,
         "layout": case.layout,
+        "out": case.out,
+        "slope": case.slope,
         "case": f"{case}, {case.size:,}" if several else str(case),
         "seconds": times,
         "rival": opponent,
@@ -181,13 +183,15 @@ def _errors(
     """Find the greatest errors of everyone, over all inputs and above `ULP_FROM`.
 
     None if fastact lacks the operation for this type, or the type does not exist here. Of
-    integers, and of operations on rows, none are measured.
+    integers, none are measured.
     """
     dtype = dtype_of(dtype_name)
     if dtype is None:
         return None
-    if dtype.kind in "iu" or isinstance(operation, RowOperation):
+    if dtype.kind in "iu":
         return {}
+    if isinstance(operation, RowOperation):
+        return _errors_of_rows(peers, operation, dtype)
     x = inputs.sample(dtype, ERROR_INPUTS)
     values = inputs.operands(operation, x)
     out = np.empty_like(x)
@@ -204,6 +208,23 @@ def _errors(
             error = errors.ulp_error(work(), exact)
             above = error[x.astype(np.float64) > ULP_FROM]
             greatest[name] = {"all": float(error.max()), "above": float(above.max())}
+    return greatest
+
+
+def _errors_of_rows(
+    peers: list[Peer], operation: RowOperation, dtype: np.dtype[Any]
+) -> dict[str, Errors]:
+    """Find the greatest errors over the rows that the times are of."""
+    greatest: dict[str, Errors] = {}
+    for layout in ROWS:
+        values = make_operands(Case(operation, dtype.name, layout=layout))
+        exact = errors.exact_rows(operation, values, dtype)
+        with thread_limit(peers, 1):
+            works = prepare(peers, operation, values, np.empty_like(values[operation.operands[0]]))
+            for name, work in works.items():
+                error = None if exact is None else float(errors.ulp_error(work(), *exact).max())
+                before = greatest.get(name, {"all": None})["all"]
+                greatest[name] = {"all": error if before is None else max(before, error or 0)}
     return greatest
 
 

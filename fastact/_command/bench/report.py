@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from fastact._command.bench.race import ERROR_INPUTS, MAX_ULP, ULP_FROM
+from fastact._command.bench.cases import CACHED
+from fastact._command.bench.race import ERROR_INPUTS, MAX_ULP, ULP_FROM, fastest
 from fastact._command.bench.targets import SMALL
 from fastact._command.console import table, ulp
-from fastact._command.markup import Table
+from fastact._command.markup import Bold, Table
 
 
 def report(results: dict[str, Any]) -> str:
@@ -37,18 +38,76 @@ At an activation with an exponential, peers with an error above {MAX_ULP} ULP fo
 
 
 def tables(results: dict[str, Any]) -> list[Table]:
-    """Make tables for a page."""
+    """Make tables for a page: the functions, every work, and what the text has."""
+    rows = results["rows"]
+    functions = [case for row in rows for case in row["cases"] if _is_plain(case)]
     footprint = [("", "measured", "target", "met"), *_footprint_cells(results["footprint"])]
     missed = [
-        ("missed", "case", "against", "threads", "fastact", "other", "ratio"),
-        *_missed(results["rows"]),
+        ("work", "case", "against", "threads", "fastact", "other", "ratio"),
+        *_missed(rows),
     ]
     return [
+        Table(
+            f"Functions, {CACHED:,} elements: time per element, and {SMALL} elements: per call",
+            _compared(results, functions, plain=True),
+            1,
+        ),
+        *(Table(_title(row), _compared(results, row["cases"]), 1) for row in rows),
         Table("Of every work, the case furthest from its target", _target_cells(results), 3),
-        Table("", footprint, 1),
-        Table("", missed, 3),
+        Table("Missed targets", missed, 3),
+        Table("Memory and import", footprint, 1),
         Table("Greatest error, ULP", _error_cells(results), 2),
     ]
+
+
+def _is_plain(case: dict[str, Any]) -> bool:
+    """Tell whether a case is a function on a contiguous array, with out=, against others."""
+    alike = case["layout"] == "contiguous" and case["out"] and not case["slope"]
+    return alike and case["elements"] in (SMALL, CACHED) and case["dtype"][0] in "bf"
+
+
+def _title(row: dict[str, Any]) -> str:
+    threads = ", all threads" if row["all_threads"] and "threads" not in row["work"] else ""
+    return f"{row['work']}{threads}: at most {row['target']:.2f}"
+
+
+def _compared(
+    results: dict[str, Any], cases: list[dict[str, Any]], plain: bool = False
+) -> list[tuple[str, ...]]:
+    """Compare times and errors; `plain` if with the fastest peer, whatever the target says.
+
+    The fastest of the peers that do not compete has a line if it is faster than fastact, or if
+    nobody competes.
+    """
+    errors = {(row["operation"], row["dtype"]): row["ulp"] for row in results["errors"]}
+    small = f", {SMALL} elements"
+    cells: list[tuple[str, ...]] = [
+        ("", "fastact", "fastest other", "ratio", "ULP", "ULP, other"),
+    ]
+    for case in cases:
+        seconds, excluded = case["seconds"], case["excluded"]
+        peers = {name: seconds[name] for name in results["peers"] if name in seconds}
+        # The target of a function may compare with something else.
+        rivals = [fastest(peers, excluded) if plain else case["rival"]]
+        rough = min(excluded, key=seconds.__getitem__, default=None)
+        beaten = rough in seconds and seconds[rough] < seconds["fastact"]
+        if rough and (not rivals[0] or (rivals[0] in peers and beaten)):
+            rivals.append(rough)
+        name = f"{case['operation']} {case['dtype']}{small if case['elements'] == SMALL else ''}"
+        ulps = errors.get((case["operation"], case["dtype"]), {})
+        for other in filter(None, rivals):
+            ratio = seconds["fastact"] / seconds[other]
+            remark = " (inexact)" if other in excluded else ""
+            cells.append(
+                (
+                    name if plain else case["case"],
+                    _time(seconds["fastact"], case),
+                    f"{_time(seconds[other], case)}, {other}{remark}",
+                    Bold(f"{ratio:.2f}") if ratio > 1 else f"{ratio:.2f}",
+                    *(ulp(ulps[who]) if who in ulps else "" for who in ("fastact", other)),
+                )
+            )
+    return cells
 
 
 def _target_cells(results: dict[str, Any]) -> list[tuple[str, ...]]:
@@ -87,14 +146,20 @@ def _ratio(case: dict[str, Any]) -> float:
 
 def _case_cells(case: dict[str, Any], threads: str) -> tuple[str, ...]:
     times = (case["seconds"][name] for name in ("fastact", case["rival"]))
-    many = case["elements"] > SMALL
     return (
         case["case"],
         case["rival"],
         threads,
-        *(f"{t / case['elements'] * 1e9:.3f} ns" if many else f"{t * 1e9:.0f} ns" for t in times),
+        *(_time(t, case) for t in times),
         f"{case['ratio']:.2f}",
     )
+
+
+def _time(seconds: float, case: dict[str, Any]) -> str:
+    """Write the time per element, or of a call on few."""
+    if case["elements"] > SMALL:
+        return f"{seconds / case['elements'] * 1e9:.3f} ns"
+    return f"{seconds * 1e9:.0f} ns"
 
 
 def _missed(rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:

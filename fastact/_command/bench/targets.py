@@ -60,7 +60,7 @@ class Target:
     peers : tuple of str, optional
         Names of the peers that compete; all of them by default.
     alone : bool, default False
-        Whether the peers do not even take part, because the rival is fastact itself.
+        Whether the peers do not even take part, because the rival is fastact itself, or memory.
     """
 
     work: str
@@ -181,26 +181,26 @@ _ALL_TARGETS = (
         1.6,
         cases([BY_NAME["sigmoid_backward"]], FLOATS),
         _own_sigmoid,
-        alone=True,
     ),
     Target(
         "other exponentials, 65,536",
         1.0,
         cases(OTHERS, FLOATS),
-        peers=("NumPy", "SciPy", "PyTorch"),
     ),
-    Target("16 Mi, out=", 1.10, _BOUND_BY_MEMORY, memcpy),
+    Target("16 Mi, out=", 1.10, _BOUND_BY_MEMORY, memcpy, alone=True),
     Target(
         "exponential, float32, 16 Mi, out=",
         1.30,
         cases([o for o in COSTLY if o.forward], sizes=[LARGE]),
         memcpy,
+        alone=True,
     ),
     Target(
         "16 Mi, out=",
         1.10,
         cases(OPERATIONS, FLOATS, [LARGE], all_threads=True),
         memcpy,
+        alone=True,
     ),
     Target("16 Mi, new result, second call on", 0.50, cases(OPERATIONS, sizes=[LARGE], out=False)),
     Target(

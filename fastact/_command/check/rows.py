@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastact._command.check.cases import float_types
-from fastact._command.errors import per_ulp, rounded, wider
+from fastact._command.errors import exact_rows, rounded, ulp_error, wider
 from fastact._core import ufuncs
 from fastact._core.operations import ROW_OPERATIONS, RowOperation
 
@@ -56,7 +56,7 @@ def _measure(
             "broken": False,
         }
     for operands in _draw(operation, dtype, elements):
-        exact = _exact(operation, operands, dtype)
+        exact = exact_rows(operation, dict(zip(operation.operands, operands, strict=True)), dtype)
         first: Array | None = None
         for isa, row in rows.items():
             result = functions[isa](*operands)
@@ -92,25 +92,8 @@ def _draw(
                 yield random.normal(0, 1, shape).astype(dtype), output
 
 
-def _exact(
-    operation: RowOperation, operands: tuple[Array, ...], dtype: np.dtype[Any]
-) -> tuple[Array, Array] | None:
-    """Compute the exact results, and what their errors are in ULP of, in a wider type."""
-    wide = wider(dtype)
-    if wide is None:
-        return None
-    with np.errstate(all="ignore"):
-        values = [operand.astype(wide) for operand in operands]
-        exact: Array = operation.exact(np, *values)
-        if operation.subtracted is None:
-            return exact, exact
-        return exact, np.maximum(abs(exact), abs(operation.subtracted(np, *values)))
-
-
 def _add_errors(row: dict[str, Any], result: Array, exact: Array, size: Array) -> None:
-    with np.errstate(all="ignore"):
-        distance = np.abs(result.astype(exact.dtype) - exact)
-        error = (distance * per_ulp(size, result.dtype)).astype(np.float64)
+    error = ulp_error(result, exact, size)
     worst = int(np.argmax(error))
     if not error.flat[worst] <= row["error"]:
         row["error"] = float(error.flat[worst])
