@@ -486,4 +486,4 @@ def test_bad_arguments(capsys, arguments):
     with pytest.raises(SystemExit) as stop:
         command.main(["check", *arguments])
     assert stop.value.code == 2
-    assert capsys.readouterr().err.startswith("usage: fastact")
+    assert capsys.readouterr().err.lower().startswith("usage: fastact")  # rich-argparse: "Usage"
