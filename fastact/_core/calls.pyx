@@ -383,15 +383,20 @@ cdef object general_call(object self, PyObject *const *args, size_t nargsf, PyOb
 cdef object call_filled(object self, PyObject *const *args, size_t nargsf, PyObject *kwnames):
     """Call NumPy's implementation; a last operand with a default is passed by position."""
     cdef Operation *op = <Operation *> (<PyUFuncObject *> self).data
-    if not op.has_default:
-        return op.numpy_call(self, args, nargsf, kwnames)
     cdef Py_ssize_t i, given = PyVectorcall_NARGS(nargsf)
+    cdef bint names_axis = op.on_rows and any_overrides(args, given)
+    if not op.has_default and not names_axis:
+        return op.numpy_call(self, args, nargsf, kwnames)
     cdef list operands = [<object> args[i] for i in range(given)]
     cdef dict keywords = {}
     if kwnames != NULL:
         for i in range(PyTuple_GET_SIZE(kwnames)):
             keywords[<object> PyTuple_GET_ITEM(kwnames, i)] = <object> args[given + i]
-    fill_default(self, op, operands, keywords)
+    if names_axis:
+        if "axes" not in keywords:
+            keywords.setdefault("axis", -1)
+    else:
+        fill_default(self, op, operands, keywords)
 
     cdef list values = operands + list(keywords.values())
     cdef tuple names = tuple(keywords)
@@ -404,6 +409,15 @@ cdef object call_filled(object self, PyObject *const *args, size_t nargsf, PyObj
         return op.numpy_call(self, vector, len(operands), <PyObject *> names if names else NULL)
     finally:
         PyMem_Free(vector)
+
+
+cdef bint any_overrides(PyObject *const *args, Py_ssize_t given) except -1:
+    """Whether an operand on rows is to be told the axis: pandas takes columns for the last one."""
+    cdef Py_ssize_t i
+    for i in range(given):
+        if not isinstance(<object> args[i], cnp.ndarray) and hasattr(<object> args[i], "__array_ufunc__"):
+            return True
+    return False
 
 
 cdef fill_default(object self, Operation *op, list operands, dict keywords):

@@ -156,6 +156,28 @@ def test_jax(name):
 # --------------------------------------------------------------- operations on rows
 
 
+@pytest.mark.parametrize(
+    "name", ["softmax", "log_softmax", "softmax_backward", "log_softmax_backward"]
+)
+@pytest.mark.parametrize("mixed", [False, True], ids=["one type", "several types"])
+def test_rows_of_pandas(name, mixed):
+    """By default, along rows: pandas would hand over columns as the last axis."""
+    pandas = pytest.importorskip("pandas")
+    count = 2 if "backward" in name else 1
+    arrays = [np.random.default_rng(k).normal(0, 4, (5, 3)) for k in range(count)]
+    frames = [pandas.DataFrame(a, list("abcde"), list("xyz")) for a in arrays]
+    if mixed:
+        frames[0] = frames[0].astype({"x": "f4"})
+        arrays[0] = frames[0].to_numpy()
+    function = getattr(fastact, name)
+    for keywords in ({}, {"axis": -1}):
+        result = function(*frames, **keywords)
+        assert isinstance(result, pandas.DataFrame)
+        assert [*result.columns] == list("xyz")
+        same(result.to_numpy(), function(*arrays))
+    same(function(*frames, axis=0).to_numpy(), function(*arrays, axis=0))
+
+
 @pytest.mark.parametrize("name", ["softmax", "log_softmax"])
 def test_rows_of_dask(name):
     da = pytest.importorskip("dask.array")
