@@ -147,8 +147,8 @@ All {WIDTH} units of layer {OFF + 1} switched off (bias -5), then trained:
         errors = f"{abs(i - exact) / exact:.0e}, {abs(o - exact) / exact:.0e}"
         print(f"  {x:5.0f} {i:16.2e} {o:16.2e}   {errors}")
     print(
-        "Near 1 the output has lost what its input was: from it, a unit that is wrongly sure of\n"
-        "a yes gets no gradient, while one that is wrongly sure of a no does."
+        "Near 1 the output has lost what its input was: from it, a unit that is wrongly confident\n"
+        "in yes gets no gradient, while one that is wrongly confident in no does."
     )
 
 

@@ -57,14 +57,14 @@ class SGD:
 
     def __init__(self, model: Layer, lr: SupportsFloat, momentum: SupportsFloat = 0.0) -> None:
         if not isinstance(model, Layer):
-            raise TypeError(f"model is to be a layer, not {type(model).__name__}: {model!r}")
+            raise TypeError(f"model must be a layer, not {type(model).__name__}")
         parameters, gradients = model.parameters(), model.gradients()
         if not parameters:
             raise ValueError(f"{model!r} has no parameters")
         self.lr = lr
         self._momentum = _number("momentum", momentum)
         if self._momentum >= 1:
-            raise ValueError(f"momentum is to be less than 1, not {momentum!r}")
+            raise ValueError(f"momentum must be less than 1, not {momentum!r}")
         self._descent = Descent(
             [*parameters.values()], [gradients[name] for name in parameters], self._momentum > 0
         )
@@ -95,11 +95,11 @@ class SGD:
 def _number(name: str, value: Any) -> float:
     # bool is a subclass of int, but not a sensible value here.
     if not isinstance(value, Real) or isinstance(value, bool):
-        raise TypeError(f"{name} is to be a real number, not {type(value).__name__}: {value!r}")
+        raise TypeError(f"{name} must be a real number, not {type(value).__name__}: {value!r}")
     try:
         number = float(value)
     except OverflowError:  # from an int
         number = inf
     if not (isfinite(number) and number >= 0):
-        raise ValueError(f"{name} is to be finite and 0 or more, not {shown(value)}")
+        raise ValueError(f"{name} must be finite and 0 or more, not {shown(value)}")
     return number

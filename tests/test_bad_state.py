@@ -50,7 +50,7 @@ BAD_ARRAYS = {
     "integers": (WEIGHT.astype("i4"), BIAS, TypeError, "not int32"),
     "objects": (WEIGHT.astype("O"), BIAS.astype("O"), TypeError, "not object"),
     "lists": (WEIGHT.tolist(), BIAS.tolist(), TypeError, "not list"),
-    "None": (WEIGHT, None, TypeError, "bias is to be an ndarray, not NoneType"),
+    "None": (WEIGHT, None, TypeError, "bias must be an ndarray, not NoneType"),
     "matrix": (WEIGHT.view(np.matrix), BIAS, TypeError, "not matrix"),
     "masked": (WEIGHT, np.ma.masked_array(BIAS, [1, 0, 0]), TypeError, "not MaskedArray"),
 }
@@ -58,8 +58,8 @@ BAD_STATES = {
     "no tuple": ({"weight": WEIGHT}, TypeError, "not dict"),
     "None": (None, TypeError, "not NoneType"),
     "too short": ((WEIGHT, BIAS), TypeError, "not tuple"),
-    "no activation": ((np.tanh, WEIGHT, BIAS), TypeError, "activation is to be a layer"),
-    "a class": ((ReLU, WEIGHT, BIAS), TypeError, "activation is to be a layer"),
+    "no activation": ((np.tanh, WEIGHT, BIAS), TypeError, "activation must be an activation layer"),
+    "a class": ((ReLU, WEIGHT, BIAS), TypeError, "activation must be an activation layer"),
     **{
         name: ((None, weight, bias), error, match)
         for name, (weight, bias, error, match) in BAD_ARRAYS.items()

@@ -74,15 +74,15 @@ def test_a_bfloat16_slope_is_rounded_once_in_every_layout(slope):
 @pytest.mark.parametrize("bad", [HUGE, -HUGE, LONGEST], ids=["HUGE", "-HUGE", "LONGEST"])
 def test_settings_beyond_all_floats(bad):
     layer = Linear(2, 2)
-    with pytest.raises(ValueError, match="lr is to be finite"):
+    with pytest.raises(ValueError, match="lr must be finite"):
         SGD(layer, lr=bad)
-    with pytest.raises(ValueError, match="momentum is to be finite"):
+    with pytest.raises(ValueError, match="momentum must be finite"):
         SGD(layer, lr=0.1, momentum=bad)
     optimizer = SGD(layer, lr=0.1)
-    with pytest.raises(ValueError, match="lr is to be finite"):
+    with pytest.raises(ValueError, match="lr must be finite"):
         optimizer.lr = bad
     assert optimizer.lr == 0.1
-    with pytest.raises(ValueError, match="negative_slope is to be finite"):
+    with pytest.raises(ValueError, match="negative_slope must be finite"):
         LeakyReLU(bad)
 
 

@@ -435,7 +435,7 @@ def test_slopes(slope):
     ids=lambda value: type(value).__name__ if not isinstance(value, type) else value.__name__,
 )
 def test_wrong_slopes(slope, error):
-    with pytest.raises(error, match="negative_slope is to be") as caught:
+    with pytest.raises(error, match="negative_slope must be") as caught:
         LeakyReLU(slope)
     assert repr(slope) in str(caught.value)
 
@@ -444,7 +444,7 @@ def test_wrong_slopes(slope, error):
     ("save", "error"), [("both", ValueError), ("", ValueError), (None, TypeError), (1, TypeError)]
 )
 def test_wrong_save(save, error):
-    with pytest.raises(error, match="save is to be") as caught:
+    with pytest.raises(error, match="save must be") as caught:
         Sigmoid(save)
     assert repr(save) in str(caught.value)
 

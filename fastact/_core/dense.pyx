@@ -345,7 +345,7 @@ cdef int check_parameters(weight, bias) except -1:
     """Raise an error if the parameters are invalid; otherwise return their type number."""
     for name, array, ndim in (("weight", weight, 2), ("bias", bias, 1)):
         if type(array) is not np.ndarray:
-            raise TypeError(f"{name} is to be an ndarray, not {type(array).__name__}")
+            raise TypeError(f"{name} must be an ndarray, not {type(array).__name__}")
         if array.dtype.num not in (cnp.NPY_FLOAT, cnp.NPY_DOUBLE):
             raise TypeError(f"{name} must be of float32 or float64, not {array.dtype}")
         if array.ndim != ndim or 0 in array.shape:

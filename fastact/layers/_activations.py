@@ -176,7 +176,7 @@ class LeakyReLU(Activation):
         # bool is a subclass of int, but LeakyReLU(True) is a mistake.
         if not isinstance(negative_slope, Real) or isinstance(negative_slope, bool):
             raise TypeError(
-                "negative_slope is to be a real number, "
+                "negative_slope must be a real number, "
                 f"not {type(negative_slope).__name__}: {negative_slope!r}"
             )
         # Convert to a Python float: a NumPy scalar would affect the dtype of the results.
@@ -185,7 +185,7 @@ class LeakyReLU(Activation):
         except OverflowError:  # from an int
             slope = inf
         if not isfinite(slope):
-            raise ValueError(f"negative_slope is to be finite, not {shown(negative_slope)}")
+            raise ValueError(f"negative_slope must be finite, not {shown(negative_slope)}")
         super().__init__(save="output" if slope > 0 else "input")
         self._negative_slope = slope
 
@@ -246,9 +246,9 @@ class Sigmoid(Activation):
 
     def __init__(self, save: Literal["input", "output"] = "input") -> None:
         if not isinstance(save, str):
-            raise TypeError(f"save is to be a string, not {type(save).__name__}: {save!r}")
+            raise TypeError(f"save must be a string, not {type(save).__name__}: {save!r}")
         if save not in ("input", "output"):
-            raise ValueError(f"save is to be 'input' or 'output', not {save!r}")
+            raise ValueError(f"save must be 'input' or 'output', not {save!r}")
         super().__init__(save)
 
     def _gradient(self, grad: Any, kept: Any, out: NDArray[Any] | None, /) -> Any:
@@ -350,10 +350,10 @@ class GELU(Activation):
     def __init__(self, approximate: Literal["none", "tanh"] = "none") -> None:
         if not isinstance(approximate, str):
             raise TypeError(
-                f"approximate is to be a string, not {type(approximate).__name__}: {approximate!r}"
+                f"approximate must be a string, not {type(approximate).__name__}: {approximate!r}"
             )
         if approximate not in ("none", "tanh"):
-            raise ValueError(f"approximate is to be 'none' or 'tanh', not {approximate!r}")
+            raise ValueError(f"approximate must be 'none' or 'tanh', not {approximate!r}")
         super().__init__(save="input")
         self._approximate = approximate
 

@@ -279,13 +279,15 @@ def _copied(parameter: Any) -> Any:
 
 
 def _wrong_activation(activation: Any) -> TypeError:
-    return TypeError(f"activation is to be a layer such as ReLU(), or None, not {activation!r}")
+    return TypeError(
+        f"activation must be an activation layer such as ReLU(), or None, not {activation!r}"
+    )
 
 
 def _positive(name: str, value: Any) -> int:
     if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} is to be an integer, not {type(value).__name__}: {value!r}")
+        raise TypeError(f"{name} must be an integer, not {type(value).__name__}: {value!r}")
     number = operator.index(value)
     if number < 1:
-        raise ValueError(f"{name} is to be 1 or more, not {number}")
+        raise ValueError(f"{name} must be 1 or more, not {number}")
     return number

@@ -56,7 +56,7 @@ class Sequential(Layer):
             raise ValueError("Sequential() must have at least one layer")
         for layer in layers:
             if not isinstance(layer, Layer):
-                raise TypeError(f"a layer is to be a Layer, such as ReLU(), not {layer!r}")
+                raise TypeError(f"a layer must be a Layer, such as ReLU(), not {layer!r}")
         self._layers = layers
         simple = list(simple_layers(layers))
         if len(set(map(id, simple))) < len(simple):

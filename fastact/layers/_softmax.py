@@ -28,7 +28,7 @@ class _OverAxis(Activation):
 
     def __init__(self, axis: SupportsIndex = -1) -> None:
         if isinstance(axis, bool) or not hasattr(axis, "__index__"):
-            raise TypeError(f"axis is to be an integer, not {type(axis).__name__}: {axis!r}")
+            raise TypeError(f"axis must be an integer, not {type(axis).__name__}: {axis!r}")
         super().__init__(save="output")
         self._axis = operator.index(axis)
 
