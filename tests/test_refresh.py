@@ -53,6 +53,7 @@ def test_pages(block):
 
 def test_every_comment_is_read():
     """A comment with a mistake in its form would be passed over."""
+    assert "<!-- measured on " in refresh.PAGES[0].read_text(encoding="utf-8")
     for path in refresh.PAGES:
         text = path.read_text(encoding="utf-8")
         found = len(refresh.BLOCK.findall(text))

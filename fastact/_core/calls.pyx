@@ -412,7 +412,9 @@ cdef object call_filled(object self, PyObject *const *args, size_t nargsf, PyObj
 
 
 cdef bint any_overrides(PyObject *const *args, Py_ssize_t given) except -1:
-    """Whether an operand on rows is to be told the axis: pandas takes columns for the last one."""
+    """Whether an operand, such as a DataFrame, makes the call itself. It needs to know the axis:
+    pandas would hand its columns over as the last one.
+    """
     cdef Py_ssize_t i
     for i in range(given):
         if not isinstance(<object> args[i], cnp.ndarray) and hasattr(<object> args[i], "__array_ufunc__"):

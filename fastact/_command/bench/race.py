@@ -215,17 +215,17 @@ def _errors_of_rows(
     peers: list[Peer], operation: RowOperation, dtype: np.dtype[Any]
 ) -> dict[str, Errors]:
     """Find the greatest errors over the rows that the times are of."""
-    greatest: dict[str, Errors] = {}
+    greatest: dict[str, list[float]] = {}
     for layout in ROWS:
         values = make_operands(Case(operation, dtype.name, layout=layout))
         exact = errors.exact_rows(operation, values, dtype)
+        out = np.empty_like(values[operation.operands[0]])
         with thread_limit(peers, 1):
-            works = prepare(peers, operation, values, np.empty_like(values[operation.operands[0]]))
-            for name, work in works.items():
-                error = None if exact is None else float(errors.ulp_error(work(), *exact).max())
-                before = greatest.get(name, {"all": None})["all"]
-                greatest[name] = {"all": error if before is None else max(before, error or 0)}
-    return greatest
+            for name, work in prepare(peers, operation, values, out).items():
+                of_layouts = greatest.setdefault(name, [])
+                if exact is not None:
+                    of_layouts.append(float(errors.ulp_error(work(), *exact).max()))
+    return {name: {"all": max(of_layouts, default=None)} for name, of_layouts in greatest.items()}
 
 
 def too_inexact(greatest: dict[str, Errors], operation: Operation | RowOperation) -> list[str]:

@@ -85,23 +85,23 @@ def _compared(
         ("", "fastact", "fastest other", "ratio", "ULP", "ULP, other"),
     ]
     for case in cases:
-        seconds, excluded = case["seconds"], case["excluded"]
+        seconds, excluded, own = case["seconds"], case["excluded"], case["seconds"]["fastact"]
         peers = {name: seconds[name] for name in results["peers"] if name in seconds}
         # The target of a function may compare with something else.
-        rivals = [fastest(peers, excluded) if plain else case["rival"]]
-        rough = min(excluded, key=seconds.__getitem__, default=None)
-        beaten = rough in seconds and seconds[rough] < seconds["fastact"]
-        if rough and (not rivals[0] or (rivals[0] in peers and beaten)):
-            rivals.append(rough)
+        rival = fastest(peers, excluded) if plain else case["rival"]
+        others = [rival] if rival else []
+        if excluded and (rival is None or rival in peers):
+            rough = min(excluded, key=seconds.__getitem__)
+            others += [rough] if rival is None or seconds[rough] < own else []
         name = f"{case['operation']} {case['dtype']}{small if case['elements'] == SMALL else ''}"
         ulps = errors.get((case["operation"], case["dtype"]), {})
-        for other in filter(None, rivals):
-            ratio = seconds["fastact"] / seconds[other]
+        for other in others:
+            ratio = own / seconds[other]
             remark = " (inexact)" if other in excluded else ""
             cells.append(
                 (
                     name if plain else case["case"],
-                    _time(seconds["fastact"], case),
+                    _time(own, case),
                     f"{_time(seconds[other], case)}, {other}{remark}",
                     Bold(f"{ratio:.2f}") if ratio > 1 else f"{ratio:.2f}",
                     *(ulp(ulps[who]) if who in ulps else "" for who in ("fastact", other)),
