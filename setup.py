@@ -43,7 +43,22 @@ def write(path, text):
         path.write_text(text, encoding="utf-8")
 
 
-TARGETS = load("targets").TARGETS
+def asked(targets):
+    """The instruction sets to build: all, or those that FASTACT_TARGETS names, as ``avx2,baseline``.
+
+    For developers, who wait less; a package so built runs on processors that have one of them.
+    """
+    names = os.environ.get("FASTACT_TARGETS", "").replace(",", " ").split()
+    known = [target.name for target in targets]
+    if unknown := [name for name in names if name not in known]:
+        raise SystemExit(
+            f"FASTACT_TARGETS names {', '.join(unknown)}, which is no instruction set for this "
+            f"machine; wanted some of: {', '.join(known)}"
+        )
+    return [target for target in targets if not names or target.name in names]
+
+
+TARGETS = asked(load("targets").TARGETS)
 records = load("operations")
 OPERATIONS, ROW_OPERATIONS = records.OPERATIONS, records.ROW_OPERATIONS
 write(CORE / "kernels" / "loops.pxi", load("generate").loops(OPERATIONS))
@@ -101,7 +116,7 @@ KERNEL_FLAGS = [
 
 # A formula that is not inlined into its loop is a loop that is not vectorised.
 ALWAYS_INLINE = ("CYTHON_INLINE", "inline __attribute__((always_inline))")
-FEATURES = sorted({feature for target in TARGETS for feature in target.features} - {"f16c"})
+FEATURES = sorted({feature for target in load("targets").TARGETS for feature in target.features} - {"f16c"})
 NUMPY_API = [
     ("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"),
     ("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION"),
@@ -279,10 +294,13 @@ HEADER = "fastact/cy/include/fastact.h"
 MODULES.append(extension("cy._functions", [HEADER], [str(Path(HEADER).parent)]))
 CPU = extension("_core.cpu")
 CPU.define_macros.append(("FASTACT_FEATURES", " ".join(f"FEATURE({name})" for name in FEATURES)))
+KERNEL_MODULES = [extension(f"_core.kernels._{t.name}", KERNEL_SOURCES) for t in TARGETS]
 
 setup(
     ext_modules=cythonize(
-        [CPU, *MODULES, *(extension(f"_core.kernels._{t.name}", KERNEL_SOURCES) for t in TARGETS)],
+        # What takes longest is started first: the baseline, whose fused multiply-add is software.
+        [*reversed(KERNEL_MODULES), *MODULES, CPU],
+        nthreads=os.cpu_count(),
         language_level=3,
         compiler_directives={
             "autotestdict": False,
