@@ -1,5 +1,6 @@
 """Fixtures, and the settings of hypothesis."""
 
+import gc
 import importlib
 import pkgutil
 import sys
@@ -25,7 +26,7 @@ settings.register_profile(
 make_ufuncs = cache(core.make_ufuncs)
 
 
-def pytest_addoption(parser):
+def pytest_addoption(parser, pluginmanager):
     parser.addoption(
         "--quick",
         action="store_true",
@@ -39,6 +40,19 @@ def pytest_addoption(parser):
     parser.addoption(
         "--no-compiler", action="store_true", help="leave out the tests that need a C compiler"
     )
+    if not pluginmanager.hasplugin("xdist"):  # pyproject.toml gives them in every run
+        for name in "--numprocesses", "--dist":
+            parser.addoption(name, help="as in pytest-xdist, which is not in use: nothing")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config):
+    """Start no workers for a few tests, nor for those that take gigabytes each.
+
+    A worker imports and collects everything, which takes longer than most tests.
+    """
+    few = config.option.keyword or any("::" in argument for argument in config.args)
+    return 0 if few or config.getoption("long") else None
 
 
 def pytest_configure(config):
@@ -60,14 +74,24 @@ def pytest_collection_modifyitems(config, items):
         config.hook.pytest_deselected(items=out)
 
 
+def pytest_collection_finish():
+    """Keep what is there by now out of the collections of garbage that tests ask for."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(trylast=True)
 def pytest_generate_tests(metafunc):
-    """Run a test that asks for an instruction set with every one of this machine."""
+    """Run a test that asks for an instruction set with every one of this machine.
+
+    One after the other, because the next one takes the same operands and exact results.
+    """
     if "isa" in metafunc.fixturenames:
         names = [core.isa] if metafunc.config.getoption("quick") else core.supported
-        metafunc.parametrize("isa", names, scope="session")
+        metafunc.parametrize("isa", names)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def ufuncs(isa):
     """The ufuncs over that instruction set, by name."""
     return make_ufuncs(isa)
