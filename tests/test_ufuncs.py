@@ -6,11 +6,13 @@ import platform
 import sys
 import warnings
 from contextlib import contextmanager
+from functools import cache, lru_cache
 
 import numpy as np
 import pytest
 from conftest import make_ufuncs
 from layouts import LAYOUTS, SHAPE
+from looped import looped
 from reference import (
     BY_NAME,
     EXPECTATIONS,
@@ -39,7 +41,8 @@ by_expectation = pytest.mark.parametrize(
 by_case = pytest.mark.parametrize(("expectation", "dtype"), CASES)
 by_float_case = pytest.mark.parametrize(("expectation", "dtype"), FLOAT_CASES)
 by_float = pytest.mark.parametrize("dtype", FLOATS)
-by_layout = pytest.mark.parametrize("layout", LAYOUTS, ids=[layout.__name__ for layout in LAYOUTS])
+over_floats = looped("dtype", FLOATS)
+over_layouts = looped("layout", LAYOUTS, ids=lambda layout: layout.__name__)
 
 
 def assert_same_bits(result, expected, *operands):
@@ -90,7 +93,7 @@ def random_patterns(dtype, count, seed=1):
 
 
 @by_float_case
-def test_error_is_within_the_bound(ufuncs, expectation, dtype, exact_results):
+def test_error_is_within_the_bound(ufuncs, expectation, dtype):
     operands, expected = exact_results(expectation, dtype)
     result = ufuncs[expectation.name](*operands)
     assert result.dtype == dtype
@@ -104,21 +107,14 @@ def test_error_is_within_the_bound(ufuncs, expectation, dtype, exact_results):
     )
 
 
-@pytest.fixture(scope="module")
-def exact_results():
+@cache
+def exact_results(expectation, dtype):
     """Samples and their exact results, computed once for all instruction sets."""
-    known = {}
-
-    def get(expectation, dtype):
-        if (expectation.name, dtype) not in known:
-            operands = samples(expectation, dtype)
-            known[expectation.name, dtype] = operands, exact(expectation, operands)
-        return known[expectation.name, dtype]
-
-    return get
+    operands = samples(expectation, dtype)
+    return operands, exact(expectation, operands)
 
 
-@pytest.mark.parametrize("dtype", BY_NAME["relu"].dtypes)
+@looped("dtype", BY_NAME["relu"].dtypes)
 def test_relu_is_the_maximum_with_zero(ufuncs, dtype):
     (x,) = samples(BY_NAME["relu"], dtype)
     # `+ 0` turns -0.0 into +0.
@@ -135,20 +131,27 @@ def all_of(dtype):
 @by_expectation
 def test_narrow_types_are_correctly_rounded_for_all_inputs(ufuncs, expectation, dtype):
     """With a gradient of 1. NaN stays NaN."""
+    operands, keep, expected = exact_results_of_all(expectation, dtype)
+    result = ufuncs[expectation.name](*operands)
+    assert is_nan(result[is_nan(all_of(dtype))]).all()
+    assert expected.error(result[keep]).max() <= 0.5
+
+
+@lru_cache(1)
+def exact_results_of_all(expectation, dtype):
+    """All operands, which of them have an exact result, and these results."""
     x = all_of(dtype)
     operands = {"grad": np.ones(len(x), dtype), "slope": np.full(len(x), 0.01).astype(dtype)}
     operands = [operands.get(name, x) for name in expectation.operands]
-    result = ufuncs[expectation.name](*operands)
-    assert is_nan(result[is_nan(x)]).all()
     keep = is_finite(x)
     if expectation.output_of:
         lowest, highest = BY_NAME[expectation.output_of].range
         keep[keep] = (x[keep] >= lowest) & (x[keep] <= highest)
-    operands = [operand[keep] for operand in operands]
-    assert exact(expectation, operands).error(result[keep]).max() <= 0.5
+    return operands, keep, exact(expectation, [operand[keep] for operand in operands])
 
 
-@by_float_case
+@over_floats
+@by_expectation
 def test_special_values(ufuncs, expectation, dtype):
     *operands, expected = np.array(expectation.special, dtype).T.copy()
     result = ufuncs[expectation.name](*operands)
@@ -186,7 +189,7 @@ def test_range_and_order(ufuncs, expectation, dtype):
         assert result.max() == highest
 
 
-@pytest.mark.parametrize(
+@looped(
     ("name", "dtype", "last"),
     [(e.name, dtype, last) for e in EXPECTATIONS for dtype, last in e.tail.items()],
 )
@@ -198,14 +201,15 @@ def test_tail_is_kept_to_the_smallest_subnormal(ufuncs, name, dtype, last):
 # ----------------------------------------------------------------- same bits
 
 
-@by_layout
+@over_layouts
 @by_case
 def test_layout_does_not_change_the_bits(ufuncs, expectation, dtype, layout):
     check_layout(ufuncs[expectation.name], dtype, layout, samples(expectation, dtype))
 
 
-@by_layout
-@by_float_case
+@over_layouts
+@over_floats
+@by_expectation
 def test_layout_does_not_change_special_values(ufuncs, expectation, dtype, layout):
     """Not even the bits of a NaN."""
     check_layout(ufuncs[expectation.name], dtype, layout, special_grid(expectation, dtype))
@@ -355,8 +359,9 @@ def all_errors():
         yield
 
 
-@by_layout
-@by_float_case
+@over_layouts
+@over_floats
+@by_expectation
 def test_no_call_warns(ufuncs, expectation, dtype, layout):
     """Plain arrays take the fast call here. Other layouts take NumPy's."""
     for operands, out in layout(matrix(special_grid(expectation, dtype))):
@@ -374,8 +379,8 @@ def test_no_call_on_python_values_warns(ufuncs, expectation):
             ufuncs[expectation.name](*([value] for value in values))
 
 
-@by_float
-@pytest.mark.parametrize("slope", [1e300, -1e300, 1e-300, 7e4, 1e-7, 1e-40, np.inf, np.nan])
+@over_floats
+@looped("slope", [1e300, -1e300, 1e-300, 7e4, 1e-7, 1e-40, np.inf, np.nan])
 @pytest.mark.parametrize("name", ["leaky_relu", "leaky_relu_backward"])
 def test_no_slope_warns(ufuncs, name, slope, dtype):
     """A Python number is converted to the type of the arrays, where it may be out of range."""
@@ -410,8 +415,9 @@ glibc_on_x86_64 = pytest.mark.skipif(
 
 
 @glibc_on_x86_64
-@pytest.mark.parametrize("raised", [0, ALL_EXCEPTIONS], ids=["clear", "raised"])
-@by_float_case
+@looped("raised", [0, ALL_EXCEPTIONS], ids=["clear", "raised"])
+@over_floats
+@by_expectation
 def test_calls_leave_modes_and_flags_alone(ufuncs, expectation, dtype, raised):
     read, libm = control_register()
     compute = ufuncs[expectation.name]
@@ -437,7 +443,7 @@ def test_calls_leave_modes_and_flags_alone(ufuncs, expectation, dtype, raised):
 
 
 @glibc_on_x86_64
-@by_layout
+@over_layouts
 @by_expectation
 def test_numpys_call_leaves_the_modes_alone(ufuncs, expectation, layout):
     read, _ = control_register()
