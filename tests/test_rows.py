@@ -14,6 +14,7 @@ from functools import cache
 import numpy as np
 import pytest
 from layouts import LAYOUTS
+from looped import looped
 from reference import FLOATS, INF, NAN, bits, finfo
 
 import fastact
@@ -28,6 +29,7 @@ LENGTHS = [*range(1, 36), 63, 64, 65, 127, 128, 129, 500, 511, 512, 513, 1000, 5
 
 every_name = pytest.mark.parametrize("name", NAMES)
 every_dtype = pytest.mark.parametrize("dtype", FLOATS)
+over_dtypes = looped("dtype", FLOATS)
 
 
 @pytest.fixture
@@ -123,7 +125,7 @@ def error(name, operands, result):
     return float((abs(to_wide(result.astype(np.float64)) - wanted) / unit).max())
 
 
-@pytest.mark.parametrize("scale", [0.01, 1.0, 4.0, 40.0, 300.0])
+@looped("scale", [0.01, 1.0, 4.0, 40.0, 300.0])
 @every_dtype
 @every_name
 def test_errors(function, name, dtype, scale):
@@ -135,7 +137,7 @@ def test_errors(function, name, dtype, scale):
         assert error(name, operands, function(*operands)) <= bound, n
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@looped("dtype", ["float32", "float64"])
 def test_a_small_result_keeps_its_digits(isa, dtype):
     """Down to the smallest subnormal number: of an element, and of the sum of all others."""
     tail = -np.log(float(np.finfo(dtype).smallest_subnormal))
@@ -149,8 +151,8 @@ def test_a_small_result_keeps_its_digits(isa, dtype):
     assert (make_ufuncs(isa)["log_softmax"](x)[:-2, 0] < 0).all()
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("offset", [1e2, 300.0, -300.0, 2100.0, -1e6, 1e30, -1e30])
+@looped("dtype", ["float32", "float64"])
+@looped("offset", [1e2, 300.0, -300.0, 2100.0, -1e6, 1e30, -1e30])
 def test_an_offset_of_all_elements(isa, dtype, offset):
     """Where k of an element does not fit, the largest element is subtracted first."""
     rng = np.random.default_rng(3)
@@ -162,7 +164,7 @@ def test_an_offset_of_all_elements(isa, dtype, offset):
 # --------------------------------------------------------------------------- bits
 
 
-@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.__name__)
+@looped("layout", LAYOUTS, ids=lambda layout: layout.__name__)
 @every_dtype
 @every_name
 def test_layouts(function, name, dtype, layout):
@@ -250,8 +252,8 @@ def test_a_row_of_each_operand_is_repeated(isa):
 # ----------------------------------------------------------------- special values
 
 
-@every_dtype
-@pytest.mark.parametrize("rows", [1, 40])
+@over_dtypes
+@looped("rows", [1, 40])
 def test_special_values(isa, dtype, rows):
     softmax, log_softmax = (make_ufuncs(isa)[name] for name in ("softmax", "log_softmax"))
     greatest = float(finfo(dtype).max)
@@ -285,8 +287,8 @@ def test_special_values(isa, dtype, rows):
         assert log_softmax(x).tolist() == [[-INF, 0]]
 
 
-@every_dtype
-@pytest.mark.parametrize("rows", [1, 40])
+@over_dtypes
+@looped("rows", [1, 40])
 def test_special_gradients(isa, dtype, rows):
     softmax, log_softmax = (
         make_ufuncs(isa)[name] for name in ("softmax_backward", "log_softmax_backward")
@@ -336,7 +338,7 @@ def test_rows_of_nothing(function, name):
 # -------------------------------------------------------------------------- types
 
 
-@pytest.mark.parametrize("dtype", ["bool", "int8", "uint8", "int16", "int32", "int64", "uint64"])
+@looped("dtype", ["bool", "int8", "uint8", "int16", "int32", "int64", "uint64"])
 @every_name
 def test_integers_are_promoted_as_by_exp(function, name, dtype):
     operands = [np.array([[1, 0, 1], [1, 1, 0]], dtype)] * function.nin
