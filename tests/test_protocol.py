@@ -11,6 +11,7 @@ import sys
 import dask.array
 import numpy as np
 import pytest
+from looped import looped
 from reference import BY_NAME, EXPECTATIONS, FLOATS, samples
 
 import fastact
@@ -18,7 +19,7 @@ import fastact
 by_expectation = pytest.mark.parametrize(
     "expectation", EXPECTATIONS, ids=[e.name for e in EXPECTATIONS]
 )
-by_float = pytest.mark.parametrize("dtype", FLOATS)
+by_float = looped("dtype", FLOATS)
 by_default_slope = pytest.mark.parametrize("name", ["leaky_relu", "leaky_relu_backward"])
 CASES = [pytest.param(e, dtype, id=f"{e.name}-{dtype}") for e in EXPECTATIONS for dtype in e.dtypes]
 BINARY = [e for e in EXPECTATIONS if len(e.operands) == 2]
@@ -134,7 +135,7 @@ def test_casting_is_obeyed(expectation):
 
 
 @by_expectation
-@pytest.mark.parametrize("order", "KACF")
+@looped("order", "KACF")
 def test_order_is_obeyed(expectation, order):
     compute, operands, expected = case(expectation)
     for lay in (np.ascontiguousarray, np.asfortranarray):
@@ -248,7 +249,7 @@ def test_masked_arrays_stay_masked(expectation):
 
 
 @by_expectation
-@pytest.mark.parametrize(
+@looped(
     "make",
     [
         np.ndarray.tolist,
@@ -418,7 +419,7 @@ def test_other_operands_have_no_names(expectation):
 # --------------------------------------------------------- integers, booleans
 
 
-@pytest.mark.parametrize("dtype", INTEGERS)
+@looped("dtype", INTEGERS)
 def test_relu_keeps_integer_dtypes(dtype):
     x = np.array([1, 0, 100], dtype)
     assert fastact.relu(x).dtype == x.dtype
@@ -435,7 +436,7 @@ def test_relu_takes_booleans_as_square_does():
 NUMBERS = [{}, {"negative_slope": 0.2}, {"negative_slope": 2}, {"negative_slope": -1}]
 
 
-@pytest.mark.parametrize("dtype", ["?", *INTEGERS])
+@looped("dtype", ["?", *INTEGERS])
 @by_expectation
 def test_integers_are_promoted_as_by_exp(expectation, dtype):
     if expectation.integers:
@@ -454,7 +455,7 @@ def test_integers_are_promoted_as_by_exp(expectation, dtype):
 
 
 @by_default_slope
-@pytest.mark.parametrize(
+@looped(
     "make",
     [
         memoryview,
@@ -503,7 +504,7 @@ if np.dtype("g").itemsize == 8:  # a float64 by another name
 
 
 @by_expectation
-@pytest.mark.parametrize("dtype", REFUSED)
+@looped("dtype", REFUSED)
 def test_refused_dtypes_are_named(expectation, dtype):
     compute = ufunc(expectation)
     bad = REFUSED[dtype]
@@ -517,7 +518,7 @@ def test_refused_dtypes_are_named(expectation, dtype):
 
 
 @by_expectation
-@pytest.mark.parametrize("value", ["a", b"a", 1j, None, {}, object()])
+@looped("value", ["a", b"a", 1j, None, {}, object()])
 def test_refused_python_values(expectation, value):
     with pytest.raises(TypeError, match="dtype"):
         ufunc(expectation)(*[value] * len(expectation.operands))
