@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from elementwise import LAYERS
+from looped import looped
 
 import fastact
 from fastact import layers
@@ -139,8 +140,8 @@ every_network = pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWOR
 every_linear = pytest.mark.parametrize(
     "network", [NETWORKS[n] for n in WITH_LINEAR], ids=WITH_LINEAR
 )
-every_shape = pytest.mark.parametrize("shape", SHAPES, ids=repr)
-every_dtype = pytest.mark.parametrize("dtype", DTYPES)
+every_shape = looped("shape", SHAPES, ids=repr)
+every_dtype = looped("dtype", DTYPES)
 
 
 def operands(layer, shape, dtype="float64"):
@@ -245,8 +246,8 @@ def test_gradients_are_central_differences(network, shape, dtype):
         np.testing.assert_allclose(gradients[name], difference(parameter), **tolerance)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-@pytest.mark.parametrize("axis", [0, 1, 2, -1, -2])
+@looped("dtype", ["float16", "float32", "float64"])
+@looped("axis", [0, 1, 2, -1, -2])
 def test_softmax_over_any_axis(axis, dtype):
     rng = np.random.default_rng(6)
     x, grad = (rng.normal(size=(2, 3, 4)).astype(dtype) for _ in range(2))
@@ -266,7 +267,7 @@ def test_softmax_over_any_axis(axis, dtype):
 # ---------------------------------------------------------------- special values
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@looped("dtype", ["float16", "float32", "float64"])
 def test_softmax_of_special_values(dtype):
     inf, nan = np.inf, np.nan
     for row, wanted in [
@@ -290,9 +291,7 @@ def test_softmax_of_special_values(dtype):
         assert np.isfinite(gradient[0]).all() == np.isfinite(wanted).all()
 
 
-@pytest.mark.parametrize(
-    ("x", "dtype"), [([[1, 2]], "int64"), ([[True, False]], "bool"), ([[1, 2]], "uint8")]
-)
+@looped(("x", "dtype"), [([[1, 2]], "int64"), ([[True, False]], "bool"), ([[1, 2]], "uint8")])
 def test_softmax_of_integers_is_of_the_dtype_of_exp(x, dtype):
     x = np.array(x, dtype)
     y = Softmax()(x)
@@ -311,7 +310,7 @@ def test_softmax_of_bfloat16():
     assert layer.backward(y).dtype == x.dtype
 
 
-@pytest.mark.parametrize("size", [0, 1, 30, 1000])
+@looped("size", [0, 1, 30, 1000])
 def test_softmax_over_nothing_and_over_much(size):
     layer = Softmax()
     y = layer.forward(np.linspace(-3, 3, 2 * size).reshape(2, size))
@@ -366,7 +365,7 @@ def unaligned(array):
     return view
 
 
-@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+@looped("layout", LAYOUTS.values(), ids=LAYOUTS)
 @every_linear
 def test_layouts(network, layout):
     layer, twin = network.make("float64"), network.make("float64")
@@ -382,7 +381,7 @@ def test_layouts(network, layout):
         np.testing.assert_allclose(result, wanted, rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.parametrize("given", ["float16", "float32", "float64", "int8", "uint16", "bool"])
+@looped("given", ["float16", "float32", "float64", "int8", "uint16", "bool"])
 @every_dtype
 def test_operands_are_converted_to_the_dtype_of_the_layer(dtype, given):
     layer = Linear(IN, OUT, ReLU(), dtype=dtype, seed=0)
@@ -513,7 +512,7 @@ def test_results_handed_out_stay_as_they_are(network, dtype):
 
 
 @pytest.mark.gil
-@pytest.mark.parametrize("shape", [(256, IN), (8, 32, IN)], ids=repr)
+@looped("shape", [(256, IN), (8, 32, IN)], ids=repr)
 @every_dtype
 @every_linear
 def test_steps_after_the_second_allocate_next_to_nothing(network, dtype, shape):
@@ -727,7 +726,7 @@ DUPLICATES = {
 }
 
 
-@pytest.mark.parametrize("duplicate", DUPLICATES.values(), ids=DUPLICATES)
+@looped("duplicate", DUPLICATES.values(), ids=DUPLICATES)
 @every_linear
 def test_duplicates_have_the_parameters_and_nothing_kept(network, duplicate):
     layer = network.make("float64")
@@ -755,7 +754,7 @@ def test_pickle_holds_the_parameters_alone():
     assert len(pickle.dumps(layer)) < 110 * 4 + 700
 
 
-@pytest.mark.parametrize(
+@looped(
     "text",
     [
         "Linear(in_features=3, out_features=2)",
@@ -824,7 +823,7 @@ def test_layers_of_different_dtypes():
     assert model.backward(y).dtype == "float64"
 
 
-@pytest.mark.parametrize(
+@looped(
     ("make", "error", "message"),
     [
         (lambda: Sequential(), ValueError, "at least one"),
@@ -869,7 +868,7 @@ def test_wrong_settings(make, error, message):
 # -------------------------------------------------------------------- wrong calls
 
 
-@pytest.mark.parametrize(
+@looped(
     ("x", "error", "message"),
     [
         (np.ones((3, IN + 1)), ValueError, r"shape \(3, 6\), wanted \(\.\.\., 5\)"),
@@ -926,7 +925,7 @@ WRONG_OUT = [
 ]
 
 
-@pytest.mark.parametrize(("make", "error", "message"), WRONG_OUT)
+@looped(("make", "error", "message"), WRONG_OUT)
 @pytest.mark.parametrize("name", ["softmax", "linear, relu", "linear, sigmoid", "linear, softmax"])
 def test_wrong_out_changes_nothing(name, make, error, message):
     layer = NETWORKS[name].make("float64")
