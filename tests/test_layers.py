@@ -7,6 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from elementwise import LAYERS
+from looped import looped
 
 from fastact import layers
 from fastact.layers import Activation, LeakyReLU, LogSoftmax, Sigmoid, Softmax
@@ -14,7 +15,7 @@ from fastact.layers import Activation, LeakyReLU, LogSoftmax, Sigmoid, Softmax
 DTYPES = ["float16", "float32", "float64"]
 
 every_layer = pytest.mark.parametrize("case", LAYERS.values(), ids=LAYERS)
-every_dtype = pytest.mark.parametrize("dtype", DTYPES)
+every_dtype = looped("dtype", DTYPES)
 
 
 def operands(dtype="float64", shape=(3, 5)):
@@ -85,7 +86,7 @@ def test_gradient_is_the_central_difference(case):
 
 
 @every_layer
-@pytest.mark.parametrize("value", [0.0, -0.0, np.inf, -np.inf, np.nan])
+@looped("value", [0.0, -0.0, np.inf, -np.inf, np.nan])
 def test_special_values_as_the_functions_have_them(case, value):
     layer = case.make()
     x, grad = np.full(3, value, "float32"), np.float32([1, -2, 0])
@@ -109,7 +110,7 @@ def test_sigmoid_from_the_input_is_right_where_the_output_has_nothing_left():
 
 
 @every_layer
-@pytest.mark.parametrize(
+@looped(
     "view",
     [
         lambda a: a[::-1, ::2],
@@ -129,7 +130,7 @@ def test_layouts(case, view):
 
 
 @every_layer
-@pytest.mark.parametrize("scalar", [-2.0, np.float32(1.5), np.array(-0.5)], ids=repr)
+@looped("scalar", [-2.0, np.float32(1.5), np.array(-0.5)], ids=repr)
 def test_scalars(case, scalar):
     layer = case.make()
     y = layer.forward(scalar)
@@ -149,7 +150,7 @@ def test_lists(case):
 
 
 @every_layer
-@pytest.mark.parametrize("dtype", ["int8", "uint8", "int64"])
+@looped("dtype", ["int8", "uint8", "int64"])
 def test_integers(case, dtype):
     x = np.array([0, 1, 100], dtype)
     layer = case.make()
@@ -286,7 +287,7 @@ def test_backward_may_be_called_again(case):
 
 
 @every_layer
-@pytest.mark.parametrize(
+@looped(
     "duplicate",
     [
         copy.copy,
@@ -329,7 +330,7 @@ def test_backward_before_forward(case):
 
 
 @every_layer
-@pytest.mark.parametrize("shape", [(5,), (3, 1), (5, 3), (1, 3, 5), (), (3, 0)], ids=repr)
+@looped("shape", [(5,), (3, 1), (5, 3), (1, 3, 5), (), (3, 0)], ids=repr)
 def test_gradient_of_a_wrong_shape(case, shape):
     x, grad = operands()
     layer = case.make()
@@ -351,7 +352,7 @@ def read_only(array):
 
 
 @every_layer
-@pytest.mark.parametrize(
+@looped(
     ("out", "error"),
     [
         (np.full((4, 5), 7.0), ValueError),
@@ -377,7 +378,7 @@ def test_wrong_out(case, out, error):
 
 
 @every_layer
-@pytest.mark.parametrize("dtype", ["complex128", "object", "S3", "datetime64[s]"])
+@looped("dtype", ["complex128", "object", "S3", "datetime64[s]"])
 def test_wrong_dtype(case, dtype):
     layer = case.make()
     x = np.zeros(3, dtype)
@@ -404,7 +405,7 @@ def test_misspelt_names(case):
 # ------------------------------------------------------------------ settings
 
 
-@pytest.mark.parametrize(
+@looped(
     "slope",
     [0, 1, -3, 0.2, np.float64(0.2), np.float32(0.25), np.int8(-2), Fraction(1, 4)],
     ids=repr,
@@ -417,7 +418,7 @@ def test_slopes(slope):
     assert layer(np.ones(3, "float32")).dtype == "float32"
 
 
-@pytest.mark.parametrize(
+@looped(
     ("slope", "error"),
     [
         (np.nan, ValueError),
@@ -440,7 +441,7 @@ def test_wrong_slopes(slope, error):
     assert repr(slope) in str(caught.value)
 
 
-@pytest.mark.parametrize(
+@looped(
     ("save", "error"), [("both", ValueError), ("", ValueError), (None, TypeError), (1, TypeError)]
 )
 def test_wrong_save(save, error):
@@ -456,7 +457,7 @@ def test_settings_cannot_be_changed():
             setattr(layer, name, getattr(layer, name))
 
 
-@pytest.mark.parametrize(
+@looped(
     "text",
     [
         "ReLU()",
