@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from looped import looped
 
 import fastact
 from fastact._command import cli as command
@@ -221,7 +222,7 @@ def test_functions_of_mpmath_have_the_names_of_numpy():
         functions.erf(x)
 
 
-@pytest.mark.parametrize(
+@looped(
     ("dtype", "result", "value", "error"),
     [
         ("float32", 1, 1, 0),
@@ -280,7 +281,7 @@ def test_exact_sigmoid_in_both_tails():
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
-@pytest.mark.parametrize("dtype", overview.DTYPES)
+@looped("dtype", overview.DTYPES)
 def test_numpy_is_right_where_it_is_easy(operation, dtype):
     """The exact formula and NumPy's agree, apart from the tails."""
     dtype = np.dtype(dtype)

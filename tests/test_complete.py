@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import reference
+from looped import looped
 
 import fastact
 from fastact._command.bench import targets
@@ -142,7 +143,7 @@ def test_has_an_expectation(name):
         assert activation.range, f"tests/reference.py: add the range of {activation.name}"
 
 
-@pytest.mark.parametrize("field", ["integers", "range", "monotone", "output_of", "peers"])
+@looped("field", ["integers", "range", "monotone", "output_of", "peers"])
 @by_name
 def test_expectation_agrees_with_the_record(name, field):
     expectation, record = reference.BY_NAME.get(name), operations.BY_NAME.get(name)
@@ -161,7 +162,7 @@ def test_expectation_agrees_with_the_record(name, field):
 # -------------------------------------------------------------------------- kernels
 
 
-@pytest.mark.parametrize("kernel", sorted(core.kernel_table("baseline")))
+@looped("kernel", sorted(core.kernel_table("baseline")))
 def test_kernel_is_used(kernel):
     stem = re.sub(r"_(narrow|(shared_)?(f|bf|i|u)\d+|\d)$", "", kernel)
     others = {"load", "store", "every_second", "transpose", "stream"}
@@ -181,7 +182,7 @@ def test_kernel_is_used(kernel):
 
 
 @by_name
-@pytest.mark.parametrize("kind", ["f32", "f64"])
+@looped("kind", ["f32", "f64"])
 def test_has_kernels(isa, name, kind):
     table = core.kernel_table(isa)
     file = "fastact/_core/kernels/kernels.pxi"

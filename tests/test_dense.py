@@ -5,6 +5,7 @@ import weakref
 
 import numpy as np
 import pytest
+from looped import looped
 
 import fastact
 from fastact._core import ufuncs as core
@@ -25,8 +26,8 @@ PASSES = {
 SHAPES = [(1, 1), (1, 7), (3, 1), (5, 3), (33, 17), (2, 5000), (0, 4), (4, 33000), (2100, 64)]
 
 every_pass = pytest.mark.parametrize("names", PASSES.values(), ids=PASSES)
-every_shape = pytest.mark.parametrize("shape", SHAPES, ids=repr)
-every_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
+every_shape = looped("shape", SHAPES, ids=repr)
+every_dtype = looped("dtype", ["float32", "float64"])
 
 
 def bits(array):
@@ -201,8 +202,8 @@ def test_a_pool_does_not_grow_without_end():
 
 
 @every_dtype
-@pytest.mark.parametrize("momentum", [0.0, 0.9])
-@pytest.mark.parametrize("size", [0, 1, 13, 1000, 300_000])
+@looped("momentum", [0.0, 0.9])
+@looped("size", [0, 1, 13, 1000, 300_000])
 def test_a_step_of_descent(isa, dtype, momentum, size):
     rng = np.random.default_rng(3)
     parameter = rng.normal(size=size).astype(dtype)
@@ -230,7 +231,7 @@ def test_a_velocity_does_not_stay_subnormal(isa, dtype):
 
 
 @every_dtype
-@pytest.mark.parametrize("size", [1, 15, 16, 17, 1000])
+@looped("size", [1, 15, 16, 17, 1000])
 def test_squared_error(isa, dtype, size):
     rng = np.random.default_rng(4)
     prediction, target = (rng.normal(size=size).astype(dtype) for _ in range(2))
@@ -245,7 +246,7 @@ def test_squared_error(isa, dtype, size):
 
 
 @every_dtype
-@pytest.mark.parametrize("size", [1, 15, 16, 17, 511, 512, 513, 3000])
+@looped("size", [1, 15, 16, 17, 511, 512, 513, 3000])
 def test_logistic_loss(isa, ufuncs, dtype, size):
     rng = np.random.default_rng(5)
     prediction, target = rng.normal(0, 8, size).astype(dtype), rng.uniform(size=size).astype(dtype)

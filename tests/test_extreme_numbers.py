@@ -6,6 +6,7 @@ import sys
 import ml_dtypes
 import numpy as np
 import pytest
+from looped import looped
 
 import fastact
 from fastact.layers import LeakyReLU, Linear
@@ -30,8 +31,8 @@ def rounded(value, dtype):
     return ml_dtypes.bfloat16(narrow)
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("slope", [2**63, -(2**63) - 1, 2**64, 2**100 + 1, 2**1000, -(2**1000)])
+@looped("dtype", DTYPES, ids=str)
+@looped("slope", [2**63, -(2**63) - 1, 2**64, 2**100 + 1, 2**1000, -(2**1000)])
 def test_a_slope_of_many_bits(slope, dtype):
     x = np.ones(8).astype(dtype)
     if x.dtype.kind != "u":
@@ -45,8 +46,8 @@ def test_a_slope_of_many_bits(slope, dtype):
         assert np.all(y == wanted)
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("slope", [HUGE, -HUGE, LONGEST], ids=["HUGE", "-HUGE", "LONGEST"])
+@looped("dtype", DTYPES, ids=str)
+@looped("slope", [HUGE, -HUGE, LONGEST], ids=["HUGE", "-HUGE", "LONGEST"])
 def test_a_slope_beyond_all_floats(slope, dtype):
     x = np.ones(8).astype(dtype)
     before, out = x.copy(), np.full(8, 7).astype(np.float64)
@@ -60,9 +61,7 @@ def test_a_slope_beyond_all_floats(slope, dtype):
 
 
 # Halfway between two of bfloat16 in float32, but above it.
-@pytest.mark.parametrize(
-    "slope", [1 + 2**-8 + 2**-40, (1 + 2**-8 + 2**-40) * 2**20, 2**24 + 2**16 + 1]
-)
+@looped("slope", [1 + 2**-8 + 2**-40, (1 + 2**-8 + 2**-40) * 2**20, 2**24 + 2**16 + 1])
 def test_a_bfloat16_slope_is_rounded_once_in_every_layout(slope):
     x = -np.ones(8, ml_dtypes.bfloat16)
     wanted = fastact.leaky_relu(x, slope)[0]
@@ -101,7 +100,7 @@ def test_a_limit_beyond_all_sizes(limit):
         assert fastact.set_buffer_limit(before) == sys.maxsize
 
 
-@pytest.mark.parametrize("bad", [1.5, 1e9, "1", None, np.float32(3), [1]], ids=repr)
+@looped("bad", [1.5, 1e9, "1", None, np.float32(3), [1]], ids=repr)
 def test_a_limit_that_is_no_integer(bad):
     before = fastact.set_buffer_limit(1 << 20)
     with pytest.raises(TypeError, match="integer"):

@@ -31,6 +31,7 @@ from conftest import make_ufuncs
 from hypothesis import given, settings, target
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from looped import looped
 from reference import BY_NAME, EXPECTATIONS, FLOATS, INTEGERS, special_values
 from test_ufuncs import assert_same_bits
 
@@ -839,8 +840,8 @@ def test_a_number_takes_the_bfloat16_that_is_asked_for(ufuncs, isa, name):
         ufuncs[name](*(operand.astype("f4") for operand in operands), dtype=BFLOAT16)
 
 
-@pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("casting", ["no", "equiv", "safe", "same_kind"])
+@looped("dtype", FLOATS)
+@looped("casting", ["no", "equiv", "safe", "same_kind"])
 def test_a_number_has_the_dtype_of_the_arrays_under_every_casting(ufuncs, isa, casting, dtype):
     x = np.array([-2, 0, 3], dtype)
     for slope in ((), (0.25,), (2,), (1e9,)):
@@ -856,7 +857,7 @@ def test_gradients_of_bfloat16_may_be_float16(layer_name):
     assert layer.backward(np.ones((2, 3), np.float16)).dtype == np.float32
 
 
-@pytest.mark.parametrize("dtype", FLOATS)
+@looped("dtype", FLOATS)
 def test_cross_entropy_of_a_scalar_is_refused(dtype):
     scalar = np.array(1, dtype)
     for target_dtype in (dtype, "float32", "float64", "i8"):
@@ -864,8 +865,8 @@ def test_cross_entropy_of_a_scalar_is_refused(dtype):
             losses.CrossEntropyLoss()(scalar, np.array(0, target_dtype))
 
 
-@pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("shape", [(0, 0), (0, 3), (2, 0, 3)])
+@looped("dtype", FLOATS)
+@looped("shape", [(0, 0), (0, 3), (2, 0, 3)])
 def test_cross_entropy_without_samples(shape, dtype):
     """No matter how many classes there are, the mean of nothing is NaN, and the gradient empty."""
     loss = losses.CrossEntropyLoss()

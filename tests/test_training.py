@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from looped import looped
 
 import fastact
 from fastact import layers, losses, optimizers
@@ -79,8 +80,8 @@ ROWS = {
 SHAPES = [(6, 5), (1, 5), (5,), (3, 1), (2, 3, 4)]
 
 every_row = pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
-every_shape = pytest.mark.parametrize("shape", SHAPES, ids=repr)
-every_dtype = pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+every_shape = looped("shape", SHAPES, ids=repr)
+every_dtype = looped("dtype", ["float16", "float32", "float64"])
 
 
 def operands(row, shape, dtype="float64"):
@@ -130,7 +131,7 @@ def test_value_and_gradient(row, shape, dtype):
     np.testing.assert_allclose(gradient, differences, rtol=0, atol=4 * eps + 1e-10)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@looped("dtype", ["float32", "float64"])
 @every_shape
 @every_row
 def test_as_torch_has_it(row, shape, dtype):
@@ -153,8 +154,8 @@ def test_as_torch_has_it(row, shape, dtype):
 INF = np.inf
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-@pytest.mark.parametrize(
+@looped("dtype", ["float16", "float32", "float64"])
+@looped(
     ("loss", "prediction", "target", "value", "gradient"),
     [
         (BCEWithLogitsLoss, [1e4], [0.0], 1e4, [1]),
@@ -188,7 +189,7 @@ def test_extreme_predictions(loss, prediction, target, value, gradient, dtype):
         np.testing.assert_allclose(made.backward(), gradient, rtol=1e-3)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@looped("dtype", ["float32", "float64"])
 def test_squared_error_out_of_the_range_of_its_type(dtype):
     largest = np.finfo(dtype).max
     loss = MSELoss()
@@ -211,7 +212,7 @@ def test_empty_batches(row):
 
 
 @every_row
-@pytest.mark.parametrize(
+@looped(
     "view",
     [
         lambda a: np.repeat(a, 2, axis=0)[::2],
@@ -241,7 +242,7 @@ def test_integers_and_other_dtypes(row):
     assert loss.backward().dtype == "float32"
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@looped("dtype", ["float32", "float64"])
 def test_cross_entropy_of_a_certain_prediction(dtype):
     """Value and gradient keep their digits, however small they are."""
     eps = float(np.finfo(dtype).eps)
@@ -254,7 +255,7 @@ def test_cross_entropy_of_a_certain_prediction(dtype):
         np.testing.assert_allclose(loss.backward(), wanted, rtol=4 * eps)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@looped("dtype", ["float32", "float64"])
 def test_cross_entropy_is_that_of_log_softmax(dtype):
     """By the functions, for rows of all lengths, one by one and many together."""
     rng = np.random.default_rng(4)
@@ -276,7 +277,7 @@ def test_cross_entropy_is_that_of_log_softmax(dtype):
         )
 
 
-@pytest.mark.parametrize("dtype", ["int8", "uint8", "int64", "uint64"])
+@looped("dtype", ["int8", "uint8", "int64", "uint64"])
 def test_labels_out_of_range(dtype):
     limits = np.iinfo(dtype)
     for wrong in {limits.min, limits.max, 3} - {0}:
@@ -362,9 +363,7 @@ def test_steps_after_the_second_allocate_no_arrays(row):
     assert peak < 60_000
 
 
-@pytest.mark.parametrize(
-    "duplicate", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))]
-)
+@looped("duplicate", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
 @every_row
 def test_duplicates_and_repr(row, duplicate):
     prediction, target = operands(row, (4, 3))
@@ -380,7 +379,7 @@ def test_duplicates_and_repr(row, duplicate):
 LOGITS = np.zeros((4, 3))
 
 
-@pytest.mark.parametrize(
+@looped(
     ("make", "prediction", "target", "error", "message"),
     [
         (MSELoss, LOGITS, LOGITS[:3], ValueError, r"\(3, 3\).*\(4, 3\)"),
@@ -425,7 +424,7 @@ def test_dtypes_wider_than_float64():
         assert loss.forward(np.zeros(3), wide) == loss(np.zeros(3), np.zeros(3))
 
 
-@pytest.mark.parametrize("name", ["bfloat16", "float8_e4m3fn"])
+@looped("name", ["bfloat16", "float8_e4m3fn"])
 @every_row
 def test_narrow_types_are_computed_in_float32(row, name):
     dtype = getattr(pytest.importorskip("ml_dtypes", reason="no ml_dtypes"), name)
@@ -647,7 +646,7 @@ def test_read_only_parameters_are_not_written():
         assert np.array_equal(parameter, before[name])
 
 
-@pytest.mark.parametrize(
+@looped(
     ("make", "error", "message"),
     [
         (lambda: SGD([np.ones(3)], lr=1), TypeError, "model must be a layer, not list"),

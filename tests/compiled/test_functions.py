@@ -7,6 +7,7 @@ import pointers
 import pytest
 import reference
 from clients import python
+from looped import looped
 
 import fastact
 import fastact.cy
@@ -30,7 +31,7 @@ def test_there_are_no_others():
     assert set(fastact.cy.__pyx_capi__) == expected | {"activated_sum"}
 
 
-@pytest.mark.parametrize("kind", ["f32", "f64"])
+@looped("kind", ["f32", "f64"])
 @pytest.mark.parametrize("name", NAMES)
 def test_arrays(name, kind):
     pointers.compare(name, kind)
@@ -61,7 +62,7 @@ def test_large_arrays(shift):
     assert pointers.same_bits(x, expected)
 
 
-@pytest.mark.parametrize("n", [0, -1, -(2**62)])
+@looped("n", [0, -1, -(2**62)])
 @pytest.mark.parametrize("name", NAMES)
 def test_no_elements(name, n):
     for kind in "f32", "f64":
