@@ -2,7 +2,9 @@
 
 import gc
 import importlib
+import os
 import pkgutil
+import shutil
 import sys
 import sysconfig
 from collections import namedtuple
@@ -13,6 +15,11 @@ import pytest
 from hypothesis import Phase, settings
 
 from fastact._core import ufuncs as core
+
+try:
+    import fcntl
+except ImportError:  # Windows: there, each worker builds for itself
+    fcntl = None
 
 # The same examples in every run: a result must not depend on luck. A slow machine is
 # no failure either.
@@ -95,6 +102,27 @@ def pytest_generate_tests(metafunc):
 def ufuncs(isa):
     """The ufuncs over that instruction set, by name."""
     return make_ufuncs(isa)
+
+
+@pytest.fixture(scope="session")
+def built_once(tmp_path_factory):
+    """``built_once(name, build)`` calls ``build(folder)`` once for all workers: the folder."""
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def get(name, build):
+        folder, done = base / name, base / f"{name}.done"
+        with open(base / f"{name}.lock", "w") as lock:
+            if fcntl:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                build(folder)
+                done.touch()
+        return folder
+
+    return get
 
 
 Benchmark = namedtuple("Benchmark", "name suite kind")

@@ -2,11 +2,10 @@
 
 import re
 import shutil
-from functools import cache
 from pathlib import Path
 
 import pytest
-from clients import build, python
+from clients import CLIENT, build, python, run_setup
 
 import fastact
 
@@ -38,18 +37,17 @@ print(fastact.__file__)
 """
 
 
-@pytest.fixture(scope="session")
-def client(tmp_path_factory):
-    """Return a folder with a client in a language, which is built once."""
+LANGUAGES = ["cython", "c", *(["cpp"] if shutil.which("c++") else [])]
 
-    @cache
+
+@pytest.fixture(scope="session")
+def client(built_once):
+    """Return a function that gives a folder with clients in all languages, built once."""
+
     def built(language):
-        if language == "cpp" and not shutil.which("c++"):
+        if language not in LANGUAGES:
             pytest.skip("no C++ compiler")
-        folder = tmp_path_factory.mktemp(language)
-        outcome = build(folder, language)
-        assert outcome.returncode == 0, outcome.stdout + outcome.stderr
-        return folder
+        return built_once("clients", lambda folder: build(folder, LANGUAGES))
 
     return built
 
@@ -79,55 +77,99 @@ for flags in range(64):
     python("-c", program, folder=client(language))
 
 
-@pytest.mark.slow
-def test_header_compiles_with_the_limited_api(tmp_path):
-    outcome = build(tmp_path, "c", CFLAGS="-DPy_LIMITED_API=0x030b0000")
-    assert outcome.returncode == 0, outcome.stderr
-
-
 # ------------------------------------------------------------------------ versions
-
-
-def with_header(folder, *changes):
-    """Build the C client with a header that differs from the installed one."""
-    text = HEADER.read_text(encoding="utf-8")
-    for pattern, replacement in changes:
-        text, count = re.subn(pattern, replacement, text, flags=re.MULTILINE)
-        assert count, pattern
-    folder.mkdir()
-    include = folder / "other"
-    include.mkdir()
-    (include / "fastact.h").write_text(text, encoding="utf-8")
-    outcome = build(folder, "c", CFLAGS=f"-I{include}")
-    assert outcome.returncode == 0, outcome.stderr
-    return python("-c", "import c_client; print(c_client.sigmoid(0))", folder=folder, check=False)
 
 
 def count_of():
     return int(re.search(r"FASTACT_COUNT (\d+)", HEADER.read_text(encoding="utf-8"))[1])
 
 
-@pytest.mark.slow
-def test_built_with_an_older_fastact(tmp_path):
-    # The last member was not there yet.
+def other_headers():
+    """Changes that make headers of other versions of the installed one, by name."""
+    # The last member, which an older fastact did not have.
     name = re.findall(r"\(\*(\w+)\)", HEADER.read_text(encoding="utf-8"))[-1]
-    run = with_header(
-        tmp_path / "older",
-        (r'^#define FASTACT_VERSION ".*"', '#define FASTACT_VERSION "0.0.1"'),
-        (r"^#define FASTACT_COUNT \d+", f"#define FASTACT_COUNT {count_of() - 1}"),
-        (rf"^ .*\(\*{name}\).*\n", ""),
-        (rf"^static inline \w+ fastact_{name}\(.*\n{{\n.*\n}}\n", ""),
-    )
+    return {
+        "limited": [],
+        "older": [
+            (r'^#define FASTACT_VERSION ".*"', '#define FASTACT_VERSION "0.0.1"'),
+            (r"^#define FASTACT_COUNT \d+", f"#define FASTACT_COUNT {count_of() - 1}"),
+            (rf"^ .*\(\*{name}\).*\n", ""),
+            (rf"^static inline \w+ fastact_{name}\(.*\n{{\n.*\n}}\n", ""),
+        ],
+        "newer": [
+            (r'^#define FASTACT_VERSION ".*"', '#define FASTACT_VERSION "99.1.0"'),
+            (r"^#define FASTACT_COUNT \d+", f"#define FASTACT_COUNT {count_of() + 1}"),
+            (r"^} fastact_api;", "    void (*later)(void);\n} fastact_api;"),
+        ],
+        "abi_0": [(r"^#define FASTACT_ABI \d+", "#define FASTACT_ABI 0")],
+        "abi_2": [(r"^#define FASTACT_ABI \d+", "#define FASTACT_ABI 2")],
+    }
+
+
+# The C client once for each header, and a module in Cython against a newer declaration.
+SETUP = """\
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+flags = ["-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Werror"]
+setup(ext_modules=[
+    *(
+        Extension(
+            f"{name}.c_client",
+            [f"{name}/c_client.c"],
+            include_dirs=[name],
+            define_macros=[("Py_LIMITED_API", "0x030b0000")] if name == "limited" else [],
+            extra_compile_args=flags,
+        )
+        for name in NAMES
+    ),
+    *cythonize("late.pyx", include_path=["declared"], language_level=3),
+])
+"""
+
+
+@pytest.fixture(scope="session")
+def versions(built_once):
+    """Return a folder with modules that were built against other versions of fastact."""
+    return built_once("versions", build_versions)
+
+
+def build_versions(folder):
+    for name, changes in other_headers().items():
+        text = HEADER.read_text(encoding="utf-8")
+        for pattern, replacement in changes:
+            text, count = re.subn(pattern, replacement, text, flags=re.MULTILINE)
+            assert count, pattern
+        (folder / name).mkdir()
+        (folder / name / "fastact.h").write_text(text, encoding="utf-8")
+        shutil.copy(CLIENT / "c_client.c", folder / name)
+    package = folder / "declared" / "fastact" / "cy"
+    package.mkdir(parents=True)
+    (package.parent / "__init__.pxd").touch()
+    text = (HEADER.parents[1] / "__init__.pxd").read_text(encoding="utf-8")
+    text += "cdef double later_scalar(double x) noexcept nogil\n"
+    (package / "__init__.pxd").write_text(text, encoding="utf-8")
+    source = "from fastact.cy cimport later_scalar\n\ndef call(x):\n    return later_scalar(x)\n"
+    (folder / "late.pyx").write_text(source, encoding="utf-8")
+    names = [*other_headers()]
+    (folder / "setup.py").write_text(f"NAMES = {names}\n{SETUP}", encoding="utf-8")
+    run_setup(folder)
+
+
+def call_built_with(folder):
+    return python("-c", "import c_client; print(c_client.sigmoid(0))", folder=folder, check=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["limited", "older"])
+def test_built_with_the_limited_api_or_an_older_fastact(versions, name):
+    run = call_built_with(versions / name)
     assert (run.stdout.strip(), run.stderr) == ("0.5", "")
 
 
-def test_built_with_a_newer_fastact(tmp_path):
-    run = with_header(
-        tmp_path / "newer",
-        (r'^#define FASTACT_VERSION ".*"', '#define FASTACT_VERSION "99.1.0"'),
-        (r"^#define FASTACT_COUNT \d+", f"#define FASTACT_COUNT {count_of() + 1}"),
-        (r"^} fastact_api;", "    void (*later)(void);\n} fastact_api;"),
-    )
+@pytest.mark.slow
+def test_built_with_a_newer_fastact(versions):
+    run = call_built_with(versions / "newer")
     last = run.stderr.splitlines()[-1]
     assert run.returncode == 1
     assert last == (
@@ -139,15 +181,21 @@ def test_built_with_a_newer_fastact(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("abi", "advice"), [(2, "later fastact"), (0, "module again")])
-def test_built_for_another_abi(tmp_path, abi, advice):
-    run = with_header(
-        tmp_path / "other", (r"^#define FASTACT_ABI \d+", f"#define FASTACT_ABI {abi}")
-    )
+def test_built_for_another_abi(versions, abi, advice):
+    run = call_built_with(versions / f"abi_{abi}")
     last = run.stderr.splitlines()[-1]
     assert run.returncode == 1
     assert last.startswith("ImportError: this module was built with fastact ")
     assert last.endswith(advice)
     assert f"(ABI {abi}, " in last
+
+
+@pytest.mark.slow
+def test_cython_function_of_a_newer_fastact(versions):
+    run = python("-c", "import late", folder=versions, check=False)
+    last = run.stderr.splitlines()[-1]
+    assert last.startswith("ImportError: ")
+    assert "later_scalar" in last
 
 
 @pytest.mark.parametrize("language", ["cython", "c", "cpp"])
@@ -164,28 +212,6 @@ except ImportError as error:
 """
     run = python("-c", program, folder=client(language))
     assert missing in run.stdout
-
-
-@pytest.mark.slow
-def test_cython_function_of_a_newer_fastact(tmp_path):
-    text = (HEADER.parents[1] / "__init__.pxd").read_text(encoding="utf-8")
-    package = tmp_path / "newer" / "fastact" / "cy"
-    package.mkdir(parents=True)
-    for folder in package, package.parent:
-        (folder / "__init__.pxd").write_text("", encoding="utf-8")
-    text += "cdef double later_scalar(double x) noexcept nogil\n"
-    (package / "__init__.pxd").write_text(text, encoding="utf-8")
-    source = "from fastact.cy cimport later_scalar\n\ndef call(x):\n    return later_scalar(x)\n"
-    (tmp_path / "late.pyx").write_text(source, encoding="utf-8")
-    (tmp_path / "setup.py").write_text(
-        "from Cython.Build import cythonize\nfrom setuptools import setup\n"
-        "setup(ext_modules=cythonize('late.pyx', include_path=['newer'], language_level=3))\n",
-        encoding="utf-8",
-    )
-    python("setup.py", "-q", "build_ext", "--inplace", folder=tmp_path)
-    run = python("-c", "import late", folder=tmp_path, check=False)
-    assert run.stderr.splitlines()[-1].startswith("ImportError: ")
-    assert "later_scalar" in run.stderr.splitlines()[-1]
 
 
 def test_include_folder_has_the_header():

@@ -24,4 +24,5 @@ EXTENSIONS = {
 if __name__ == "__main__":
     import os
 
-    setup(name="client", ext_modules=EXTENSIONS[os.environ["CLIENT"]]())
+    names = os.environ["CLIENT"].split()
+    setup(name="client", ext_modules=[module for name in names for module in EXTENSIONS[name]()])
