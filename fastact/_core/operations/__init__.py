@@ -8,7 +8,18 @@ read it before anything is built. So it imports only the standard library and Nu
 modules by relative imports.
 """
 
-from . import gelu, gelu_tanh, leaky_relu, log_sigmoid, relu, sigmoid, silu, softmax, softplus, tanh
+from . import (
+    gelu,
+    gelu_tanh,
+    leaky_relu,
+    log_sigmoid,
+    relu,
+    sigmoid,
+    silu,
+    softmax,
+    softplus,
+    tanh,
+)
 from .record import Bounds, Operation, RowOperation
 
 __all__ = ["BY_NAME", "OPERATIONS", "ROW_OPERATIONS", "Bounds", "Operation", "RowOperation"]
