@@ -227,7 +227,6 @@ def _quick():
     gc.freeze()
     with fastact.num_threads(1):
         yield
-    gc.unfreeze()
 
 
 def lost(call, count):

@@ -3,8 +3,6 @@
 import subprocess
 import sys
 
-import pytest
-
 HEAD = """
 import sys, types
 from unittest.mock import MagicMock
@@ -53,15 +51,27 @@ MOCKS = {
 }
 
 
-@pytest.mark.parametrize("mock", MOCKS.values(), ids=MOCKS)
-def test_a_mock_of_ml_dtypes(mock):
-    program = (
-        f"{HEAD}\nsys.modules['ml_dtypes'] = {mock}\ncalls()\ndel sys.modules['ml_dtypes']\n"
-        # The real one comes later, and is found then.
-        "import ml_dtypes\ncalls()\n"
-        "x = np.ones(3, ml_dtypes.bfloat16)\n"
-        "assert fastact.relu(x).dtype == ml_dtypes.bfloat16\n"
-    )
+TAIL = """
+for name, mock in mocks.items():
+    sys.modules["ml_dtypes"] = mock
+    try:
+        calls()
+    except BaseException as error:
+        error.add_note(f"with the mock {name!r}")
+        raise
+    del sys.modules["ml_dtypes"]
+# The real one comes later, and is found then.
+import ml_dtypes
+calls()
+x = np.ones(3, ml_dtypes.bfloat16)
+assert fastact.relu(x).dtype == ml_dtypes.bfloat16
+"""
+
+
+def test_mocks_of_ml_dtypes():
+    """One after the other, since none may leave a trace."""
+    mocks = ", ".join(f"{name!r}: {mock}" for name, mock in MOCKS.items())
+    program = f"{HEAD}\nmocks = {{{mocks}}}\n{TAIL}"
     run = subprocess.run(
         [sys.executable, "-P", "-W", "error", "-c", program],
         env={"PYTHONPATH": ":".join(sys.path)},

@@ -10,14 +10,13 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 
 import pytest
 
 import fastact
 
 HEAD = """
-import gc, multiprocessing, os, signal, sys, threading, time, warnings, zlib
+import gc, multiprocessing, os, signal, sys, threading, warnings, zlib
 import numpy as np
 import fastact
 
@@ -286,6 +285,8 @@ print("ready", flush=True)
 caught = 0
 while caught < 3:
     try:
+        result = fastact.sigmoid(large)
+        print("calling", flush=True)
         while True:
             result = fastact.sigmoid(large)
             fastact.sigmoid(large[::2], out=out[::2])
@@ -312,7 +313,7 @@ def test_keyboard_interrupt_in_large_calls(tmp_path):
         try:
             assert process.stdout.readline() == "ready\n"
             for _ in range(3):
-                time.sleep(0.15)
+                assert process.stdout.readline() == "calling\n"
                 process.send_signal(signal.SIGINT)
                 assert process.stdout.readline() == "caught\n"
             # Not communicate(), which would miss lines that readline() has read ahead.
@@ -327,17 +328,20 @@ def test_keyboard_interrupt_in_large_calls(tmp_path):
 )
 def test_the_interpreter_ends_while_daemon_threads_compute(tmp_path, end):
     program = f"""
-    def forever():
+    def forever(computing):
         kept = []
         while True:
             kept.append(fastact.sigmoid(x))
             fastact.relu(x[::2])
             fastact.sigmoid(x[:100])
             del kept[:-3]
+            computing.set()
 
-    for _ in range(4):
-        threading.Thread(target=forever, daemon=True).start()
-    time.sleep(0.05)
+    events = [threading.Event() for _ in range(4)]
+    for event in events:
+        threading.Thread(target=forever, args=(event,), daemon=True).start()
+    for event in events:
+        event.wait()
     work(1)
     print("end", flush=True)
     {end}
