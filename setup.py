@@ -1,11 +1,13 @@
 """Builds the kernels once per instruction set, and the modules around them."""
 
 import importlib.util
+import multiprocessing
 import os
 import re
 import shutil
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,6 +22,7 @@ REPOSITORY = os.environ.get("FASTACT_REPOSITORY", "").rstrip("/")
 
 ROOT = Path(__file__).parent
 CORE = ROOT / "fastact" / "_core"
+LOOPS = CORE / "kernels" / "loops"
 API = ROOT / "fastact" / "cy"
 
 
@@ -61,7 +64,9 @@ def asked(targets):
 TARGETS = asked(load("targets").TARGETS)
 records = load("operations")
 OPERATIONS, ROW_OPERATIONS = records.OPERATIONS, records.ROW_OPERATIONS
-write(CORE / "kernels" / "loops.pxi", load("generate").loops(OPERATIONS))
+UNITS = load("generate").units(OPERATIONS, ROW_OPERATIONS)
+for unit, text in UNITS.items():
+    write(LOOPS / f"{unit}.pyx", text)
 write(ROOT / "fastact" / "__init__.pyi", load("generate").stub(OPERATIONS, ROW_OPERATIONS))
 
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "fastact/__init__.py").read_text("utf-8"))[1]
@@ -83,6 +88,9 @@ GCC_FLAGS = [
     "-g0",  # Python's own flags may have -g: the modules would be five times as large
 ]
 MSVC_FLAGS = ["/O2", "/fp:precise"]
+# Modules in which no call spends time that depends on how they are compiled: half of the time to
+# compile them. Where a network of one unit and one row spends its time, this is not to be seen.
+COLD = {f"fastact._core.{name}" for name in ("cpu", "dense", "threads", "training", "ufuncs")}
 
 # What makes a memory error harder to exploit, where compiler and linker accept it. Not for the
 # modules through which a small call goes: there the stack protector took 2 % of the time.
@@ -128,14 +136,23 @@ FREE_THREADED = tuple(map(int, Cython.__version__.split(".")[:2])) >= (3, 3)
 KERNELS = {f"fastact._core.kernels._{target.name}": target for target in TARGETS}
 
 
-def extension(name, depends=(), include=()):
-    """An extension module; it is built anew when the flags may have changed."""
+def extension(name, include=()):
+    """An extension module made of one Cython file."""
     return Extension(
         f"fastact.{name}",
         [f"fastact/{name.replace('.', '/')}.pyx"],
         include_dirs=[numpy.get_include(), *include],
         define_macros=list(NUMPY_API),
-        depends=["setup.py", "fastact/_core/targets.py", *depends],
+    )
+
+
+def kernels(target):
+    """The extension module of an instruction set, without the units, whose C code all of them share."""
+    units = " ".join(f"UNIT({name})" for name in UNITS)
+    return Extension(
+        f"fastact._core.kernels._{target.name}",
+        ["fastact/_core/kernels/table.c"],
+        define_macros=[("FASTACT_TARGET", f"_{target.name}"), ("FASTACT_UNITS", units)],
     )
 
 
@@ -175,6 +192,8 @@ class Build(build_ext):
     def build_extensions(self):
         self.require_compiler()
         self.require_headers("#include <Python.h>\nint main(void) { return 0; }")
+        for target in TARGETS:
+            self.require_flags(target)
         msvc = self.compiler.compiler_type == "msvc"
         openmp = ["/openmp"] if msvc else ["-fopenmp"]
         program = "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }"
@@ -182,25 +201,44 @@ class Build(build_ext):
         if self.problem(program, openmp, linked):
             print("fastact: this compiler has no OpenMP; building without it", file=sys.stderr)
             openmp = linked = []
+        general = MSVC_FLAGS if msvc else GCC_FLAGS
         kernel_flags = self.accepted(KERNEL_FLAGS)
         protection = self.accepted(PROTECTION)
         linked_protection = self.accepted(LINKED_PROTECTION, linking=True)
+        tasks = []
         for ext in self.extensions:
-            ext.extra_compile_args += MSVC_FLAGS if msvc else GCC_FLAGS
+            flags = [*general, *(["-O1"] if ext.name in COLD and not msvc else [])]
             if ext.name not in KERNELS.keys() | UNPROTECTED:
-                ext.extra_compile_args += protection
+                flags += protection
             ext.extra_link_args += linked_protection
             if ext.name == "fastact._core.threads":
-                ext.extra_compile_args += openmp
+                flags += openmp
                 ext.extra_link_args += linked
-            elif target := KERNELS.get(ext.name):
-                if msvc:
-                    ext.extra_compile_args += target.msvc_flags
-                else:
-                    ext.extra_compile_args += [f"-m{f}" for f in target.features]
-                    ext.extra_compile_args += [*target.gcc_flags, *kernel_flags]
-                    ext.define_macros.append(ALWAYS_INLINE)
+            folders = [*ext.include_dirs, *self.include_dirs]
+            tasks += [(ext, source, flags, ext.define_macros, folders) for source in ext.sources]
+            if target := KERNELS.get(ext.name):
+                flags = [*general, *self.flags_of(target), *kernel_flags]
+                macros = [] if msvc else [ALWAYS_INLINE]
+                sources = [str((LOOPS / unit).relative_to(ROOT)) + ".c" for unit in UNITS]
+                folders = [str(LOOPS.parent.relative_to(ROOT)), *self.include_dirs]
+                tasks += [(ext, source, flags, macros, folders) for source in sources]
+            ext.sources = []
+        versions = f"NumPy {numpy.__version__}, Cython {Cython.__version__}"
+        objects = load("objects").Objects(self.compiler, OBJECTS, versions)
+        with ThreadPoolExecutor(self.parallel) as pool:
+            made = list(pool.map(lambda task: objects.get(*task[1:]), tasks))
+        for (ext, *_), path in zip(tasks, made, strict=True):
+            ext.extra_objects.append(path)
+        objects.tidy()
+        print(f"fastact: {objects.compiled} objects compiled, {objects.kept} kept in {OBJECTS}")
+        self.force = True  # all modules are linked: distutils looks at times, not at flags
         super().build_extensions()
+
+    def flags_of(self, target):
+        """The flags of an instruction set."""
+        if self.compiler.compiler_type == "msvc":
+            return target.msvc_flags
+        return [*(f"-m{feature}" for feature in target.features), *target.gcc_flags]
 
     def accepted(self, flags, linking=False):
         """The words of those flags that this compiler, or its linker, knows."""
@@ -208,12 +246,15 @@ class Build(build_ext):
             return []
         # clang only warns about a flag that it does not know.
         strict = [] if self.problem(EMPTY_PROGRAM, ["-Werror"]) else ["-Werror"]
-        words = []
-        for flag in map(str.split, flags):
-            compiled, linked = ([], flag) if linking else ([*strict, *flag], [])
-            if self.problem(EMPTY_PROGRAM, compiled, linked) is None:
-                words += flag
-        return words
+
+        def known(words):
+            compiled, linked = ([], words) if linking else ([*strict, *words], [])
+            return self.problem(EMPTY_PROGRAM, compiled, linked) is None
+
+        groups = [flag.split() for flag in flags]
+        if not known(sum(groups, [])):
+            groups = [words for words in groups if known(words)]
+        return sum(groups, [])
 
     def problem(self, source, flags=(), linked=()):
         """What compiler and linker say of a C program; None where it is built."""
@@ -249,6 +290,17 @@ class Build(build_ext):
                 f"The environment has {', '.join(setting) or 'no flags for it'}."
             )
         raise SystemExit(missing("a C compiler", problem))
+
+    def require_flags(self, target):
+        """End the build with advice if the compiler does not know an instruction set."""
+        problem = self.problem(EMPTY_PROGRAM, self.flags_of(target))
+        if problem is not None:
+            others = ",".join(other.name for other in TARGETS if other is not target)
+            raise SystemExit(
+                f"fastact cannot be built for {target.name}: this compiler does not know "
+                f"{' '.join(self.flags_of(target))}.\n\n{problem}\n\n"
+                f"Use a newer compiler, or build without it: FASTACT_TARGETS={others or 'baseline'}"
+            )
 
     def require_headers(self, source):
         """End the build with advice if a program that includes Python.h is not built."""
@@ -286,28 +338,52 @@ def output_to(path):
                 os.close(copy)
 
 
-KERNEL_SOURCES = [str(path.relative_to(ROOT)) for path in (CORE / "kernels").glob("*.[ph]*")]
+# What an earlier build has compiled is taken from here, even by another copy of the source tree.
+OBJECTS = os.environ.get("FASTACT_OBJECTS") or str(Path("build", "objects"))
+
+
+def translated(extensions):
+    """Translate Cython to C, where a file or the settings have changed."""
+    directives = {
+        "autotestdict": False,
+        "binding": False,
+        "freethreading_compatible": FREE_THREADED,
+    }
+    # Elsewhere, a process for each file would run this file anew.
+    parallel = sys.platform == "linux"
+    if parallel:
+        multiprocessing.set_start_method("fork", force=True)
+    # Cython looks at times only, not at these.
+    stamp = ROOT / "build" / "cython.txt"
+    settings = repr((sorted(directives.items()), numpy.__version__, sys.version))
+    force = not stamp.exists() or stamp.read_text(encoding="utf-8") != settings
+    modules = cythonize(
+        extensions,
+        nthreads=os.cpu_count() if parallel else 0,
+        force=force or None,
+        language_level=3,
+        compiler_directives=directives,
+    )
+    write(stamp, settings)
+    return modules
+
+
+HEADERS = "fastact/cy/include"
 MODULES = [
     extension(f"_core.{path.stem}") for path in sorted(CORE.glob("*.pyx")) if path.stem != "cpu"
 ]
-HEADER = "fastact/cy/include/fastact.h"
-MODULES.append(extension("cy._functions", [HEADER], [str(Path(HEADER).parent)]))
+MODULES.append(extension("cy._functions", [HEADERS]))
 CPU = extension("_core.cpu")
 CPU.define_macros.append(("FASTACT_FEATURES", " ".join(f"FEATURE({name})" for name in FEATURES)))
-KERNEL_MODULES = [extension(f"_core.kernels._{t.name}", KERNEL_SOURCES) for t in TARGETS]
+SHARED = [Extension(unit, [f"{LOOPS.relative_to(ROOT)}/{unit}.pyx"]) for unit in UNITS]
 
 setup(
-    ext_modules=cythonize(
-        # What takes longest is started first: the baseline, whose fused multiply-add is software.
-        [*reversed(KERNEL_MODULES), *MODULES, CPU],
-        nthreads=os.cpu_count(),
-        language_level=3,
-        compiler_directives={
-            "autotestdict": False,
-            "binding": False,
-            "freethreading_compatible": FREE_THREADED,
-        },
-    ),
+    # What takes longest is started first: the baseline, whose fused multiply-add is software.
+    ext_modules=[
+        module
+        for module in translated([*SHARED, *map(kernels, reversed(TARGETS)), *MODULES, CPU])
+        if module.name not in UNITS
+    ],
     cmdclass={"build_ext": Build},
     long_description=description(),
     long_description_content_type="text/markdown",

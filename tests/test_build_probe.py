@@ -39,7 +39,8 @@ def build(tmp_path):
     # What setup.py reads, and where it writes what it generates.
     (tmp_path / "fastact" / "_core" / "kernels").mkdir(parents=True)
     (tmp_path / "fastact" / "cy").mkdir()
-    read = ["__init__.py", "_core/targets.py", "_core/generate.py", "cy/_generate.py"]
+    read = ["__init__.py", "_core/targets.py", "_core/generate.py", "_core/objects.py"]
+    read += ["cy/_generate.py"]
     for name in [
         "setup.py",
         "README.md",

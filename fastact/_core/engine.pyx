@@ -18,7 +18,7 @@ from fastact._core.blocks cimport BLOCK, STACK, aligned, gather, move
 from fastact._core.flags cimport flags_t, restore_flags, save_flags
 from fastact._core.kernel cimport MAX_INPUTS, Kernel, call
 from fastact._core.threads cimport SHARE, split
-from fastact.activations cimport to_odd_float
+from fastact.activations.arithmetic cimport to_odd_float
 
 cdef extern from *:
     """

@@ -22,49 +22,93 @@ INTEGERS = tuple(f"{sign}{bits}" for sign in "iu" for bits in (8, 16, 32, 64))
 # ------------------------------------------------------------------------- loops
 
 
-def loops(operations: Sequence[Operation]) -> str:
-    """Generate Cython code: the loops over each formula, and their entries in the kernel table.
+REALS = ("f32", "f64")
+COPIES = {2: "u16", 4: "u32", 8: "u64"}
+
+
+def units(
+    operations: Sequence[Operation], row_operations: Sequence[RowOperation]
+) -> dict[str, str]:
+    """Generate Cython code: the units of kernels, which are compiled once per instruction set.
 
     Parameters
     ----------
     operations : sequence of Operation
+    row_operations : sequence of RowOperation
 
     Returns
     -------
-    str
-        The content of the file that `kernels.pxi` includes.
+    dict
+        The content of a file by the name of the unit: one for each activation, with the loops over
+        its formulas, and those with the loops in `kernels/`.
     """
-    parts = ["# Written by setup.py from the table of operations. Do not edit.\n"]
-    entries = []
+    conversions = [f"{way}_{kind}" for way in ("load", "store") for kind in INFINITIES]
+    copies = {name: name for name in conversions} | {"stream": "stream if STREAMS else NULL"}
+    for size, array in COPIES.items():
+        copies |= {f"{name}_{size}": f"{name}[{array}]" for name in ("every_second", "transpose")}
+    rows = [f"{row.name}_{form}" for row in row_operations for form in ("rows", "columns")]
+    training = ["add_to_rows", "sum_rows", "descend", "descend_with_momentum"]
+    training += ["squared_error", "logistic_loss"]
+    texts = {
+        "rows": _unit("rows", _includes("rows", "columns", "losses"), _of_reals([*rows, "softmax_loss"])),
+        "training": _unit("training", _includes("training"), _of_reals(training)),
+        "copies": _unit("copies", _includes("conversions", "copies"), copies),
+    }
+    activations: dict[str, list[Operation]] = {}
+    for operation in operations:
+        activations.setdefault(operation.name.partition("_backward")[0], []).append(operation)
+    return texts | {name: _activation(name, members) for name, members in activations.items()}
+
+
+def _includes(*names: str) -> str:
+    return "".join(f'include "../{name}.pxi"\n' for name in names)
+
+
+def _of_reals(names: Sequence[str]) -> dict[str, str]:
+    """The loops of functions for float and double."""
+    return {f"{name}_{kind}": f"{name}[{kind}]" for name in names for kind in REALS}
+
+
+def _unit(name: str, code: str, loops: dict[str, str]) -> str:
+    """Generate a unit: some code, and the function that adds its loops to the kernel table."""
+    entries = [f'    add(table, b"{entry}", <void *> {loop})\n' for entry, loop in loops.items()]
+    return (
+        "# Written by setup.py from the table of operations. Do not edit.\n\n"
+        f'include "../kernels.pxi"\n{code}\n\n'
+        f"cdef public void fastact_{name}(void *table) noexcept nogil:\n{''.join(entries)}"
+    )
+
+
+def _activation(name: str, operations: Sequence[Operation]) -> str:
+    """Generate the unit of one activation: the loops over its formulas."""
+    parts = [f"cimport fastact.activations.{name} as formula\n"]
+    names = []
     for operation in operations:
         name, operands = operation.name, operation.operands
-        array = "number_array" if operation.integers else "real_array"
-        parts.append(_loop(name, operands, array))
-        kinds = ("f32", "f64", *(INTEGERS if operation.integers else ()))
-        entries += [(f"{name}_{kind}", f"{name}[{kind}]") for kind in kinds]
-        if operation.default is not None:
-            parts.append(_loop(f"{name}_shared", operands, array, formula=name, shared=True))
-            entries += [(f"{name}_shared_{kind}", f"{name}_shared[{kind}]") for kind in kinds]
+        for kind in (*REALS, *(INTEGERS if operation.integers else ())):
+            names.append(f"{name}_{kind}")
+            parts.append(_loop(names[-1], operands, kind, name))
+            if operation.default is not None:
+                names.append(f"{name}_shared_{kind}")
+                parts.append(_loop(names[-1], operands, kind, name, shared=True))
         if operation.narrow == "own":
-            parts.append(_loop(f"{name}_narrow", operands, "f32"))
-            entries.append((f"{name}_narrow",) * 2)
+            names.append(f"{name}_narrow")
+            parts.append(_loop(names[-1], operands, "f32", names[-1]))
         elif operation.narrow == "bits":
             for kind, infinity in INFINITIES.items():
-                loop = f"{name}_{kind}"
+                names.append(f"{name}_{kind}")
                 parts.append(
-                    _loop(loop, operands, "u16", formula=f"{name}_half", last=f"{infinity:#x}")
+                    _loop(names[-1], operands, "u16", f"{name}_half", last=f"{infinity:#x}")
                 )
-                entries.append((loop, loop))
-    table = "".join(f'    "{entry}": entry(<void *> {loop}),\n' for entry, loop in entries)
-    parts.append(f"TABLE.update({{\n{table}}})\n")
-    return "\n\n".join(parts)
+    activation = operations[0].name
+    return _unit(activation, "\n\n".join(parts), {loop: loop for loop in names})
 
 
 def _loop(
     name: str,
     operands: Sequence[str],
     array: str,
-    formula: str | None = None,
+    formula: str,
     shared: bool = False,
     last: str | None = None,
 ) -> str:
@@ -76,8 +120,8 @@ def _loop(
     operands : sequence of str
     array : str
         The type of the arrays.
-    formula : str, optional
-        The name of the formula. The default is `name`.
+    formula : str
+        The name of the formula.
     shared : bool
         Whether the last operand is a single value.
     last : str, optional
@@ -98,7 +142,7 @@ def _loop(
         values.append(last)
     lines += [
         "    for i in range(n):",
-        f"        out[i] = formula.{formula or name}({', '.join(values)})",
+        f"        out[i] = formula.{formula}({', '.join(values)})",
         "",
     ]
     return "\n".join(lines)

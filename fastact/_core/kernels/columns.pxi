@@ -224,15 +224,3 @@ cdef void log_softmax_backward_columns(
         log_softmax_backward_side_by_side(grad, y, out, steps, n, WIDTH)
     else:
         log_softmax_backward_side_by_side(grad, y, out, steps, n, width)
-
-
-TABLE.update({
-    "softmax_columns_f32": entry(<void *> softmax_columns[f32]),
-    "softmax_columns_f64": entry(<void *> softmax_columns[f64]),
-    "softmax_backward_columns_f32": entry(<void *> softmax_backward_columns[f32]),
-    "softmax_backward_columns_f64": entry(<void *> softmax_backward_columns[f64]),
-    "log_softmax_columns_f32": entry(<void *> log_softmax_columns[f32]),
-    "log_softmax_columns_f64": entry(<void *> log_softmax_columns[f64]),
-    "log_softmax_backward_columns_f32": entry(<void *> log_softmax_backward_columns[f32]),
-    "log_softmax_backward_columns_f64": entry(<void *> log_softmax_backward_columns[f64]),
-})

@@ -3,6 +3,20 @@
 # `every_second` is a separate function because a stride of two elements is the most common one. The
 # compiler vectorizes this loop, using whole-vector loads and shuffles.
 
+from libc.string cimport memcpy
+
+cdef extern from "vectors.h":
+    Py_ssize_t stream_vectors "fastact_stream"(char *x, char *out, Py_ssize_t n) noexcept nogil
+    void fence "fastact_fence"() noexcept nogil
+    const bint STREAMS "FASTACT_STREAMS"
+    const Py_ssize_t ROW "FASTACT_ROW"
+    void square_16 "fastact_square_16"(
+        char *x, Py_ssize_t x_step, char *out, Py_ssize_t out_step) noexcept nogil
+    void square_32 "fastact_square_32"(
+        char *x, Py_ssize_t x_step, char *out, Py_ssize_t out_step) noexcept nogil
+    void square_64 "fastact_square_64"(
+        char *x, Py_ssize_t x_step, char *out, Py_ssize_t out_step) noexcept nogil
+
 ctypedef fused bits_array:
     u16
     u32
@@ -80,15 +94,3 @@ cdef inline void copy(
     cdef Py_ssize_t i
     for i in range(n):
         (<bits_array> (<char *> out + i * out_step))[0] = (<bits_array> (<char *> x + i * x_step))[0]
-
-
-TABLE.update({
-    "every_second_2": entry(<void *> every_second[u16]),
-    "every_second_4": entry(<void *> every_second[u32]),
-    "every_second_8": entry(<void *> every_second[u64]),
-    "transpose_2": entry(<void *> transpose[u16]),
-    "transpose_4": entry(<void *> transpose[u32]),
-    "transpose_8": entry(<void *> transpose[u64]),
-})
-if STREAMS:
-    TABLE["stream"] = entry(<void *> stream)

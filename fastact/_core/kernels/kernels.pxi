@@ -1,5 +1,13 @@
-# The contiguous loops and the kernel table. Each .pyx file in this directory includes
-# this file, and is compiled with the flags of one instruction set.
+# What the units of kernels have in common. A unit is a group of loops that is compiled by itself, once per
+# instruction set: those of one activation, of rows, of training, and copies. `generate.py` writes the
+# units, with the names under which `table.c` puts their loops into the kernel table:
+#
+# <operation>_<type>: the loop over arrays.
+# <operation>_shared_<type> (optional): the same, but the last operand is a single value.
+# <operation>_narrow (optional): the loop for 16-bit types, which replaces <operation>_f32 between
+# `load_<type>` and `store_<type>`.
+#
+# The C code of a unit is the same for all instruction sets, and needs no Python.
 #
 # A loop only applies a formula of fastact.activations to consecutive elements, so that
 # the compiler vectorizes it. The typedefs use `restrict`. Without it, GCC adds a check
@@ -9,18 +17,24 @@
 # read before it is written, in whatever order the elements are processed. The layout
 # `in_place` of the tests would detect an error.
 
-from cpython.pycapsule cimport PyCapsule_New
-from libc.string cimport memcpy
 from libc.stdint cimport (
     int8_t, int16_t, int32_t, int64_t,
     uint8_t, uint16_t, uint32_t, uint64_t,
 )
 
-cimport fastact.activations as formula
-
 cdef extern from *:
     """
     #include <stdint.h>
+
+    /* Nothing that Cython writes for a module is of use in a unit: compilers drop what no function
+       calls that is not static. */
+    #undef PyMODINIT_FUNC
+    #ifdef __GNUC__
+    #define PyMODINIT_FUNC static __attribute__((unused)) PyObject *
+    #else
+    #define PyMODINIT_FUNC static PyObject *
+    #endif
+
     typedef float *__restrict fastact_f32;
     typedef double *__restrict fastact_f64;
     typedef int8_t *__restrict fastact_i8;
@@ -43,57 +57,12 @@ cdef extern from *:
     ctypedef uint32_t *u32 "fastact_u32"
     ctypedef uint64_t *u64 "fastact_u64"
 
-cdef extern from "vectors.h":
-    Py_ssize_t load_halves "fastact_load_halves"(u16 half, f32 out, Py_ssize_t n) noexcept nogil
-    Py_ssize_t store_halves "fastact_store_halves"(f32 x, u16 half, Py_ssize_t n) noexcept nogil
-    Py_ssize_t stream_vectors "fastact_stream"(char *x, char *out, Py_ssize_t n) noexcept nogil
-    void fence "fastact_fence"() noexcept nogil
-    const bint STREAMS "FASTACT_STREAMS"
-    const Py_ssize_t ROW "FASTACT_ROW"
-    void square_16 "fastact_square_16"(
-        char *x, Py_ssize_t x_step, char *out, Py_ssize_t out_step) noexcept nogil
-    void square_32 "fastact_square_32"(
-        char *x, Py_ssize_t x_step, char *out, Py_ssize_t out_step) noexcept nogil
-    void square_64 "fastact_square_64"(
-        char *x, Py_ssize_t x_step, char *out, Py_ssize_t out_step) noexcept nogil
+cdef extern from "table.h":
+    void add "fastact_add"(void *table, const char *name, void *loop) noexcept nogil
 
 ctypedef fused real_array:
     f32
     f64
 
-ctypedef fused number_array:
-    f32
-    f64
-    i8
-    i16
-    i32
-    i64
-    u8
-    u16
-    u32
-    u64
-
 cdef enum:
     LANES = 16                       # parts of a sum, so that its order is that of all instruction sets
-
-
-# ------------------------------------------------------------------ kernel table
-#
-# <operation>_<type>: the loop over arrays.
-# <operation>_shared_<type> (optional): the same, but the last operand is a single value.
-# <operation>_narrow (optional): the loop for 16-bit types, which replaces <operation>_f32 between
-# `load_<type>` and `store_<type>`.
-
-TABLE = {}
-
-
-cdef object entry(void *loop):
-    return PyCapsule_New(loop, "fastact.kernel", NULL)
-
-
-include "loops.pxi"          # written by setup.py, from the table of operations
-include "conversions.pxi"
-include "copies.pxi"
-include "rows.pxi"
-include "columns.pxi"
-include "training.pxi"

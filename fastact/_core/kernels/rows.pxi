@@ -12,7 +12,7 @@
 cimport cython
 from libc.math cimport INFINITY
 
-from fastact.activations.arithmetic cimport fma_of_any
+from fastact.activations.arithmetic cimport absolute, fma_of_any
 from fastact.activations.softmax cimport (
     base_of, double_of_rank, first_term, float_of_rank, inverse, leading, limit_of, logarithm,
     pivot_of, rank_of_double, rank_of_float, scaled, shifted, slope_of_log_softmax,
@@ -59,7 +59,7 @@ cdef inline double part_of_scale(double total, double *factor, real_array kind) 
     Neither product is inaccurate: the exponential becomes subnormal only where the sum is less than 1.
     """
     cdef double scale
-    cdef bint small = formula.absolute(total) < 1
+    cdef bint small = absolute(total) < 1
     if real_array is f32:
         scale = 5.421010862427522e-20                          # 2**-64
     else:
@@ -373,15 +373,3 @@ cdef void log_softmax_backward_rows(
             y += n
             out += n
         rows -= group
-
-
-TABLE.update({
-    "softmax_rows_f32": entry(<void *> softmax_rows[f32]),
-    "softmax_rows_f64": entry(<void *> softmax_rows[f64]),
-    "softmax_backward_rows_f32": entry(<void *> softmax_backward_rows[f32]),
-    "softmax_backward_rows_f64": entry(<void *> softmax_backward_rows[f64]),
-    "log_softmax_rows_f32": entry(<void *> log_softmax_rows[f32]),
-    "log_softmax_rows_f64": entry(<void *> log_softmax_rows[f64]),
-    "log_softmax_backward_rows_f32": entry(<void *> log_softmax_backward_rows[f32]),
-    "log_softmax_backward_rows_f64": entry(<void *> log_softmax_backward_rows[f64]),
-})
