@@ -87,23 +87,22 @@ cdef inline double add_to_odd(double a, double b) noexcept nogil:
 
     Such a sum can be rounded again, to a precision that is at least two bits lower,
     without a double rounding error (Boldo and Melquiond 2008, "Emulation of FMA
-    and correctly rounded sums: proved algorithms using rounding to odd").
+    and correctly rounded sums: proved algorithms using rounding to odd"). a and b are finite.
     """
     cdef double total = a + b
     cdef double part = total - a
     cdef double error = (a - (total - part)) + (b - part)     # Knuth's TwoSum: exact
-    # An inexact even sum has an odd number on either side. The exact sum lies between `total`
-    # and the one in the direction of `error`. This uses integer arithmetic, because SSE2 has
-    # no 64-bit comparisons.
+    # The sum is rounded towards zero if the error has the other sign, and then its last bit is set. This
+    # uses integer arithmetic, because SSE2 has no 64-bit comparisons.
+    # Infinity and NaN have no error; `fma` does not use what they become here.
     cdef double_bits odd, lost
     odd.value = total
     lost.value = error
     cdef uint64_t magnitude = lost.bits << 1
     cdef uint64_t inexact = (magnitude | (0 - magnitude)) >> 63
-    cdef uint64_t even = 1 - (odd.bits & 1)
     cdef uint64_t away = (lost.bits ^ odd.bits) >> 63
-    odd.bits += (inexact & even) - ((inexact & even & away) << 1)
-    return odd.value if total - total == 0 else total          # infinity and NaN
+    odd.bits = (odd.bits - (inexact & away)) | inexact
+    return odd.value
 
 
 cdef inline double to_odd_float(double x) noexcept nogil:
@@ -157,7 +156,8 @@ cdef inline real fma(real a, real b, real c) noexcept nogil:
         result = high + total
         part = result - high
         result += add_to_odd((high - (result - part)) + (total - part), rest)
-    # Infinity, NaN and the sign of zero come from the plain sum.
+    # Infinity, NaN and the sign of zero come from the plain sum. (Where a float is infinite, `result`
+    # may also be the largest double of that sign.)
     return <real> (result if absolute(result) > 0 else high + c)
 
 
