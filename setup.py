@@ -41,7 +41,7 @@ def load(name, folder=CORE):
 
 def write(path, text):
     """Write a file unless it has this text already: its time tells what to compile anew."""
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         path.write_text(text, encoding="utf-8")
 
@@ -224,11 +224,17 @@ class Build(build_ext):
                 tasks += [(ext, source, flags, macros, folders) for source in sources]
             ext.sources = []
         versions = f"NumPy {numpy.__version__}, Cython {Cython.__version__}"
-        objects = load("objects").Objects(self.compiler, OBJECTS, versions)
+        # gcc says which loops it has vectorized: tests/test_vectorized.py reads it.
+        reports = bool(self.accepted(["-fopt-info-vec-optimized"]))
+        objects = load("objects").Objects(self.compiler, OBJECTS, versions, reports)
         with ThreadPoolExecutor(self.parallel) as pool:
             made = list(pool.map(lambda task: objects.get(*task[1:]), tasks))
-        for (ext, *_), path in zip(tasks, made, strict=True):
+        for (ext, source, *_), path in zip(tasks, made, strict=True):
             ext.extra_objects.append(path)
+            report = Path(path).with_suffix(".txt")
+            if reports and ext.name in KERNELS and report.exists():
+                text = report.read_text(encoding="utf-8")
+                write(REPORTS / KERNELS[ext.name].name / f"{Path(source).stem}.txt", text)
         objects.tidy()
         print(f"fastact: {objects.compiled} objects compiled, {objects.kept} kept in {OBJECTS}")
         self.force = True  # all modules are linked: distutils looks at times, not at flags
@@ -340,6 +346,7 @@ def output_to(path):
 
 # What an earlier build has compiled is taken from here, even by another copy of the source tree.
 OBJECTS = os.environ.get("FASTACT_OBJECTS") or str(Path("build", "objects"))
+REPORTS = ROOT / "build" / "vectorized"
 
 
 def translated(extensions):

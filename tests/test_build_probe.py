@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import fastact
+from fastact._core import targets
 
 ROOT = Path(__file__).parents[1]
 
@@ -29,6 +30,10 @@ from setuptools import Extension
 Cython.Build.cythonize = lambda *args, **settings: [Extension("probed", ["probed.c"])]
 sys.argv = ["setup.py", "-q", "build_ext", "--inplace"]
 runpy.run_path("setup.py", run_name="__main__")
+"""
+OLD_COMPILER = """#!/bin/sh
+case " $* " in *" -mavx512f "*) echo "what is -mavx512f?" >&2; exit 1;; esac
+exec cc "$@"
 """
 SOURCE = "#include <Python.h>\nPyMODINIT_FUNC PyInit_probed(void) { return NULL; }\n"
 
@@ -99,6 +104,28 @@ def test_no_headers(build, tmp_path):
     assert run.returncode == 1
     assert "Python's headers are missing" in run.stderr
     assert "these are others" in run.stderr
+
+
+def test_an_unknown_instruction_set(build):
+    run = build(FASTACT_TARGETS="baseline,avx3")
+    assert run.returncode == 1
+    assert run.stderr.startswith("FASTACT_TARGETS names avx3, which is no instruction set")
+    assert run.stderr.rstrip().endswith("baseline")
+    assert "Traceback" not in run.stderr
+
+
+@pytest.mark.skipif(len(targets.TARGETS) == 1, reason="one instruction set only")
+def test_an_instruction_set_that_the_compiler_does_not_know(build, tmp_path):
+    script = tmp_path / "cc"
+    script.write_text(OLD_COMPILER)
+    script.chmod(0o755)
+    run = build(CC=str(script))
+    assert run.returncode == 1
+    assert "fastact cannot be built for avx512: this compiler does not know" in run.stderr
+    assert "what is -mavx512f?" in run.stderr  # by the compiler
+    assert "FASTACT_TARGETS=avx2,baseline" in run.stderr
+    assert "Traceback" not in run.stderr
+    assert build(CC=str(script), FASTACT_TARGETS="avx2,baseline").returncode == 0
 
 
 # The one module that is linked with OpenMP, from a copy of the package.

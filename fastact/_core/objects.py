@@ -58,9 +58,15 @@ class Objects:
         Where the objects are kept.
     versions : str
         Versions of what the code is compiled with, besides the compiler.
+    reports : bool
+        Whether the compiler, gcc, writes which loops it has vectorized. What it writes is kept beside
+        an object, in lines that start with the name of a function.
     """
 
-    def __init__(self, compiler: Any, folder: str | os.PathLike[str], versions: str) -> None:
+    def __init__(
+        self, compiler: Any, folder: str | os.PathLike[str], versions: str, reports: bool
+    ) -> None:
+        self.reports = reports
         self.compiler = compiler
         self.folder = Path(folder)
         self.compiled = self.kept = 0
@@ -98,9 +104,13 @@ class Objects:
             return str(path)
         self.folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self.folder) as room:
+            said = Path(room, "said.txt")
+            report = [f"-fopt-info-vec-optimized={said}"] if self.reports else []
             made = self.compiler.compile(
-                [source], room, macros=macros, include_dirs=folders, extra_postargs=flags
+                [source], room, macros=macros, include_dirs=folders, extra_postargs=flags + report
             )
+            if said.exists():
+                path.with_suffix(".txt").write_text(_by_function(source, said.read_text()))
             os.replace(made[0], path)
         self.compiled += 1
         return str(path)
@@ -124,7 +134,23 @@ class Objects:
         """Delete what no build has used for long."""
         for path in self.folder.glob("*.o"):
             if time.time() - path.stat().st_mtime > DAYS * 86400:
+                path.with_suffix(".txt").unlink(missing_ok=True)
                 path.unlink(missing_ok=True)
+
+
+def _by_function(source: str, report: str) -> str:
+    """A report of gcc on a module of Cython, with names of functions in place of line numbers.
+
+    A function of fused types has the number of the type behind its name.
+    """
+    module = Path(source).stem
+    defined = re.compile(rf"^\w.*?\b__pyx_(?:fuse_(\d+)__pyx_)?f_{len(module)}{module}_(\w+)\(.*\{{$")
+    names = [""]
+    for line in Path(source).read_text(encoding="utf-8").splitlines():
+        found = defined.match(line)
+        names.append(f"{found[2]}{found[1] or ''}" if found else "" if line == "}" else names[-1])
+    lines = re.findall(rf"^{re.escape(source)}:(\d+):\d+: optimized: +(.+)", report, re.MULTILINE)
+    return "".join(sorted({f"{names[int(number)]}: {what}\n" for number, what in lines}))
 
 
 def _headers(source: str, folders: tuple[str, ...]) -> set[str]:

@@ -1,0 +1,78 @@
+"""gcc has vectorized every loop over a formula, on every instruction set that is built.
+
+The build keeps its report, by function: a file for each unit of kernels in build/vectorized/.
+"""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from fastact._core import ufuncs as core
+
+ROOT = Path(__file__).parents[1]
+REPORTS = ROOT / "build" / "vectorized"
+LOOPS = ROOT / "fastact" / "_core" / "kernels" / "loops"
+BUILT = [name for name in core.supported if (REPORTS / name).is_dir()]
+
+pytestmark = [
+    pytest.mark.compiler,
+    pytest.mark.skipif(not BUILT, reason="no report: not built here, or not by gcc"),
+]
+
+# Loops that are not vectorized, and why.
+EVERYWHERE = {f"relu_u{bits}": "becomes a memcpy" for bits in (8, 16, 32, 64)}
+EXCEPTIONS = {
+    "baseline": {
+        "relu_i64": "SSE2 has no comparison of 64-bit integers",
+        **{
+            f"{name}_backward_f64": "ends with fma of the C library"
+            for name in ("sigmoid", "tanh", "silu", "softplus", "log_sigmoid", "gelu", "gelu_tanh")
+        },
+    },
+}
+# Functions of the other units in which a loop must be vectorized, besides those of `tidy` code; the
+# number at the end is that of the type.
+OTHERS = {
+    "copies": {"load_bf16", "store_bf16", "every_second0", "every_second1", "every_second2"},
+    "training": {
+        f"{name}{kind}"
+        for name in ("add_to_rows", "sum_rows", "descend", "descend_with_momentum", "squared_error")
+        for kind in (0, 1)
+    },
+    "rows": {f"{name}{kind}" for name in ("find_top", "sum_row", "scale_row") for kind in (0, 1)},
+}
+
+
+def vectorized(isa, unit):
+    """The functions with a vectorized loop."""
+    text = (REPORTS / isa / f"{unit}.txt").read_text(encoding="utf-8")
+    return set(re.findall(r"^(\w+): loop vectorized", text, re.MULTILINE))
+
+
+def loops(unit):
+    """The loops of a unit in the kernel table."""
+    text = (LOOPS / f"{unit}.pyx").read_text(encoding="utf-8")
+    return set(re.findall(r'add\(table, b"(\w+)"', text))
+
+
+ACTIVATIONS = sorted({path.stem for path in LOOPS.glob("*.pyx")} - OTHERS.keys())
+
+
+@pytest.mark.parametrize("isa", BUILT)
+def test_every_loop_over_a_formula(isa):
+    exceptions = EVERYWHERE.keys() | EXCEPTIONS.get(isa, {}).keys()
+    plain, better = [], []
+    for unit in ACTIVATIONS:
+        done = vectorized(isa, unit)
+        plain += loops(unit) - done - exceptions
+        better += done & exceptions
+    assert not plain, f"{isa}: not vectorized: {', '.join(sorted(plain))}"
+    assert not better, f"{isa}: vectorized, and no exception any more: {', '.join(sorted(better))}"
+
+
+@pytest.mark.parametrize("isa", BUILT)
+@pytest.mark.parametrize("unit", OTHERS)
+def test_loops_of_other_units(unit, isa):
+    lacking = OTHERS[unit] - vectorized(isa, unit)
+    assert not lacking, f"{isa}: not vectorized: {', '.join(sorted(lacking))}"
