@@ -1,15 +1,22 @@
 """The coefficients of the polynomials in `fastact/activations/*.pxd`.
 
-``python tests/minimax.py`` prints them, and the error of each polynomial.
+``python tests/minimax.py`` prints them, and the error of each polynomial. It computes those whose
+description, or the method, has changed since they were written into `fits.json`, and writes them
+there.
 """
 
 import functools
+import hashlib
+import inspect
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import mpmath
 import numpy as np
 
+RECORD = Path(__file__).with_name("fits.json")
 GRID = 401
 DIGITS = 60
 
@@ -348,15 +355,80 @@ def minimax(fit):
         return coefficients, max(abs(fit.error(coefficients, x)) for x in points)
 
 
-def rounded(fit):
-    """The coefficients, lowest first, as numbers of the type that is computed in."""
-    coefficients, _ = minimax(fit)
-    return [fit.number(mpmath.nstr(c, 30)) for c in coefficients]
+def rounded(fit, exact):
+    """The coefficients as numbers of the type that is computed in, and what that leaves of each."""
+    with mpmath.workdps(DIGITS):
+        near = [fit.number(mpmath.nstr(c, 30)) for c in exact]
+        return near, [float(c - mpmath.mpf(float(n))) for c, n in zip(exact, near, strict=True)]
+
+
+def digest(fit):
+    """What a fit depends on: what it approximates, its degree, and the method."""
+    with mpmath.workdps(DIGITS):
+        low, high = fit.low(), fit.high()
+        said = [fit.degree, fit.number.__name__, GRID, DIGITS]
+        # At points without a meaning, but for both ends.
+        for share in 0, 0.11, 0.37, 0.71, 0.93, 1:
+            x = low + (high - low) * share
+            parts = (fit.target, fit.base, fit.factor, fit.variable, fit.weight)
+            said += [mpmath.nstr(value, 30) for value in (x, *(part(x) for part in parts))]
+    said += [inspect.getsource(part) for part in (Fit.error, levelled, summit, summits, minimax)]
+    return hashlib.sha256("\n".join(map(str, said)).encode()).hexdigest()[:16]
+
+
+def record():
+    """The exact coefficients by name of the fit, lowest first, with the digest of the fit."""
+    return json.loads(RECORD.read_text(encoding="utf-8"))
+
+
+def exact_coefficients(recorded):
+    """The recorded coefficients as numbers of mpmath."""
+    with mpmath.workdps(DIGITS):
+        return [mpmath.mpf(c) for c in recorded["coefficients"]]
+
+
+def error_bits(fit, exact):
+    """How exact an approximation is in bits, and how level its error is at the summits.
+
+    Returns
+    -------
+    bits : float
+    level : float
+        The least summit of the error over the greatest: 1 for the best of all polynomials, whose
+        error has degree + 2 summits of alternating signs (Chebyshev). 0 if there are fewer.
+    """
+    with mpmath.workdps(DIGITS // 2):
+        low, high = fit.low(), fit.high()
+        steps = 12 * (fit.degree + 2) + 1
+        nodes = (-mpmath.cos(mpmath.pi * i / steps) for i in range(steps + 1))
+        errors = [fit.error(exact, (low + high) / 2 + (high - low) / 2 * t) for t in nodes]
+        tops = errors[:1]
+        for error in errors[1:]:
+            if error * tops[-1] < 0:
+                tops.append(error)
+            elif abs(error) > abs(tops[-1]):
+                tops[-1] = error
+        tops = [abs(top) for top in tops]
+        level = min(tops) / max(tops) if len(tops) == fit.degree + 2 else 0
+        return float(-mpmath.log(max(tops), 2)), float(level)
+
+
+def main():
+    """Compute what has changed, print all, and write it."""
+    known = record() if RECORD.exists() else {}
+    for name, fit in FITS.items():
+        found = known.get(name, {})
+        if found.get("digest") != digest(fit):
+            exact, _ = minimax(fit)
+            found = {"digest": digest(fit), "coefficients": [mpmath.nstr(c, 40) for c in exact]}
+            known[name] = found
+            text = json.dumps({n: known[n] for n in FITS if n in known}, indent=1)
+            RECORD.write_text(f"{text}\n", encoding="utf-8")
+        exact = exact_coefficients(found)
+        print(f"{name}: degree {fit.degree}, error 2**-{error_bits(fit, exact)[0]:.2f}", flush=True)
+        for power, coefficient in enumerate(rounded(fit, exact)[0]):
+            print(f"    {power}: {float(coefficient)!r}")
 
 
 if __name__ == "__main__":
-    for name, fit in FITS.items():
-        _, greatest = minimax(fit)
-        print(f"{name}: degree {fit.degree}, error 2**{mpmath.nstr(mpmath.log(greatest, 2), 4)}")
-        for power, coefficient in enumerate(rounded(fit)):
-            print(f"    {power}: {float(coefficient)!r}")
+    main()

@@ -8,8 +8,6 @@ import mpmath
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.slow
-
 FOLDER = Path(__file__).parents[1] / "fastact" / "activations"
 
 # Of each fit: file, function, which branch of ``if real is float``, and the bits it has at least.
@@ -50,24 +48,45 @@ def test_all_fits_are_written_somewhere():
     assert WRITTEN.keys() == minimax.FITS.keys()
 
 
-@pytest.mark.parametrize("name", minimax.FITS)
-def test_coefficients_come_from_the_method(name):
-    """In one test, since a fit takes up to a quarter of a minute."""
-    file, function, branch, bits = WRITTEN[name]
+def of_branch(name):
+    """The text that a fit is written in, and its fit."""
+    file, function, branch, _ = WRITTEN[name]
     text = source(file, function)
     if branch is not None:
         text = re.split(r"    if real is float:|    else:", text)[1 + branch]
-    number = minimax.FITS[name].number
-    exact, error = minimax.minimax(minimax.FITS[name])
-    fitted = [float(number(mpmath.nstr(c, 30))) for c in exact]
-    assert sorted(float(number(c)) for c in coefficients(text)) == sorted(fitted)
-    assert error < 2.0**-bits
+    return text, minimax.FITS[name]
+
+
+@pytest.mark.parametrize("name", minimax.FITS)
+def test_coefficients_are_the_recorded_ones(name):
+    """These are the best: their error has as many summits as it can have, of one height."""
+    text, fit = of_branch(name)
+    assert name in minimax.record(), f"{name}: run python tests/minimax.py"
+    exact = minimax.exact_coefficients(minimax.record()[name])
+    near, rest = minimax.rounded(fit, exact)
+    assert sorted(fit.number(c) for c in coefficients(text)) == sorted(near)
     lows = re.findall(rf"\b(?:first|second|third)_low = ({NUMBER})", text)
     if name == "gelu float64":
         assert len(lows) == 3
-    with mpmath.workdps(minimax.DIGITS):
-        rest = [float(c - mpmath.mpf(near)) for c, near in zip(exact, fitted, strict=True)]
     assert [float(low) for low in lows] == rest[: len(lows)]
+    bits, level = minimax.error_bits(fit, exact)
+    assert bits > WRITTEN[name][3]
+    # The summits lie between the points that are looked at.
+    assert level > 0.95
+
+
+@pytest.mark.parametrize("name", minimax.FITS)
+def test_recorded_coefficients_come_from_the_method(name, pytestconfig):
+    """A fit takes up to half a minute: it is made anew if it has changed, and by --long."""
+    fit, recorded = minimax.FITS[name], minimax.record()[name]
+    unchanged = recorded["digest"] == minimax.digest(fit)
+    if unchanged and not pytestconfig.getoption("long"):
+        return
+    exact, _ = minimax.minimax(fit)
+    assert minimax.rounded(fit, minimax.exact_coefficients(recorded)) == minimax.rounded(fit, exact)
+    assert unchanged, (
+        f"{name} has changed: run python tests/minimax.py, which takes its digest anew"
+    )
 
 
 def test_silu_narrow_has_the_polynomial_of_sigmoid_narrow():
