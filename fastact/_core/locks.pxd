@@ -1,7 +1,9 @@
 """Guards for the state that threads share.
 
 Locks do something only in a Python without a GIL. Elsewhere the GIL is held wherever a lock is
-taken. `load` and `store` read and write a number that is used without the GIL and without a lock.
+taken. A PyMutex would not do where there is fork: CPython stops all threads before it calls the
+handlers of a fork, and one that waits for a PyMutex may then own it and not run. Who waits for ours
+stays attached, so that CPython waits for it, and who holds one calls nothing of Python. `load` and `store` read and write a number that is used without the GIL and without a lock.
 On the processors of today they compile to plain moves.
 """
 
@@ -9,14 +11,22 @@ cdef extern from *:
     """
     #ifndef FASTACT_LOCKS
     #define FASTACT_LOCKS
-    #ifdef Py_GIL_DISABLED
+    #if !defined(Py_GIL_DISABLED)
+    #define fastact_lock char
+    #define FASTACT_UNLOCKED 0
+    #define fastact_acquire(lock) ((void) (lock))
+    #define fastact_release(lock) ((void) (lock))
+    #elif defined(_WIN32)
     #define fastact_lock PyMutex
+    #define FASTACT_UNLOCKED ((PyMutex) {0})
     #define fastact_acquire(lock) PyMutex_Lock(lock)
     #define fastact_release(lock) PyMutex_Unlock(lock)
     #else
-    #define fastact_lock char
-    #define fastact_acquire(lock) ((void) (lock))
-    #define fastact_release(lock) ((void) (lock))
+    #include <pthread.h>
+    #define fastact_lock pthread_mutex_t
+    #define FASTACT_UNLOCKED ((pthread_mutex_t) PTHREAD_MUTEX_INITIALIZER)
+    #define fastact_acquire(lock) ((void) pthread_mutex_lock(lock))
+    #define fastact_release(lock) ((void) pthread_mutex_unlock(lock))
     #endif
     #ifdef __GNUC__
     #define fastact_load(number) __atomic_load_n(number, __ATOMIC_ACQUIRE)
@@ -27,8 +37,8 @@ cdef extern from *:
     #endif
     #endif
     """
-    # All zeros is unlocked: a variable of a module needs no initialisation.
     ctypedef char lock_t "fastact_lock"
+    lock_t UNLOCKED "FASTACT_UNLOCKED"               # what each lock is set to at first
     void acquire "fastact_acquire"(lock_t *lock) noexcept nogil
     void release "fastact_release"(lock_t *lock) noexcept nogil
     int load "fastact_load"(int *number) noexcept nogil

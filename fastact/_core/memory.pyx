@@ -14,9 +14,12 @@ An array carries the handler that allocated it, so it may live anywhere and as l
 wants. A handler that the user has set goes before ours. NumPy calls handlers under the GIL,
 which guards the table of blocks. In a Python without a GIL, a lock does.
 
+NumPy finds the handler in the current context. Ours is set in a copy of it, which is left afterwards:
+to set the previous handler takes memory, and if there were none, ours would stay for all arrays.
+
 Up to Python 3.11, setting a handler may run the garbage collector, and the collector any code.
-It is paused while our handler is set. If another array gets our handler all the same, no harm is
-done: every function accepts every size, and a block is kept under the size that it really has.
+It is paused meanwhile. If another array gets our handler all the same, no harm is done: every
+function accepts every size, and a block is kept under the size that it really has.
 """
 
 import operator
@@ -24,12 +27,13 @@ import os
 import sys
 
 cimport numpy as cnp
+from cpython.contextvars cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
 from cpython.object cimport PyObject
 from cpython.pycapsule cimport PyCapsule_New
 from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memset, strcpy
+from libc.string cimport strcpy
 
-from fastact._core.locks cimport acquire, lock_t, release
+from fastact._core.locks cimport UNLOCKED, acquire, lock_t, release
 
 cnp.import_array()
 
@@ -73,7 +77,8 @@ cdef extern from *:
     #endif
 
     /* In a forked child, the table is whole and its lock is free: the lock is taken for the fork.
-       It is not released but made anew in the child, where those who waited for it do not exist. */
+       It is not released but made anew in the child, where those who waited for it do not exist.
+       CPython has stopped all other threads before: see `locks.pxd`. */
     #if defined(Py_GIL_DISABLED) && !defined(_WIN32)
     #include <pthread.h>
     #define fastact_guard_fork pthread_atfork
@@ -120,7 +125,7 @@ cdef struct Block:
     void *address
     size_t size
 
-cdef lock_t table                     # held where one of the following is read or written
+cdef lock_t table = UNLOCKED          # held where one of the following is read or written
 cdef Block blocks[SLOTS]              # oldest first
 cdef int count = 0
 cdef size_t kept = 0                  # bytes in all
@@ -266,16 +271,18 @@ cdef object new_array(
     """
     if size < LARGE:
         return empty(ndim, dims, strides, fortran, type_number)
-    current = PyDataMem_GetHandler()
-    if not keeping() or <PyObject *> current != PyDataMem_DefaultHandler:
-        return empty(ndim, dims, strides, fortran, type_number)
     cdef bint collecting = pause_collector()
     try:
-        previous = PyDataMem_SetHandler(capsule)
+        current = PyDataMem_GetHandler()
+        if not keeping() or <PyObject *> current != PyDataMem_DefaultHandler:
+            return empty(ndim, dims, strides, fortran, type_number)
+        context = PyContext_CopyCurrent()
+        PyContext_Enter(context)
         try:
+            PyDataMem_SetHandler(capsule)
             return empty(ndim, dims, strides, fortran, type_number)
         finally:
-            PyDataMem_SetHandler(previous)
+            PyContext_Exit(context)
     finally:
         if collecting:
             resume_collector()
@@ -348,7 +355,8 @@ cdef void after_fork() noexcept:
 
 
 cdef void in_child() noexcept:
-    memset(&table, 0, sizeof(table))
+    global table
+    table = UNLOCKED
 
 
 if guard_fork(before_fork, after_fork, in_child):
