@@ -112,6 +112,31 @@ def test_fork_while_others_compute(tmp_path):
     assert output(program, tmp_path) == ["0"]
 
 
+@needs_fork
+def test_fork_while_buffers_are_handed_out(tmp_path):
+    """Without a GIL, the lock of the buffers is mostly held by a thread that CPython has stopped."""
+    program = """
+    stop = threading.Event()
+
+    def busy():
+        while not stop.is_set():
+            fastact.relu(x)
+
+    threads = [threading.Thread(target=busy) for _ in range(4)]
+    [thread.start() for thread in threads]
+    for _ in range(20):
+        child = os.fork()
+        if child == 0:
+            signal.alarm(60)
+            fastact.relu(x)
+            os._exit(0 if fastact.release_buffers() > 0 else 1)
+        assert os.waitpid(child, 0)[1] == 0
+    stop.set()
+    [thread.join() for thread in threads]
+    """
+    assert output(program, tmp_path) == []
+
+
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_multiprocessing(tmp_path, method):
     program = f"""
@@ -421,3 +446,33 @@ def test_one_interpreter_has_it_and_others_an_import_error(tmp_path, first):
     assert all(line in refused or line == "imported [0.0, 2.0]" for line in lines)
     if first:
         assert lines[-1] == "imported [0.0, 2.0]"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a file that is mapped cannot be truncated")
+@pytest.mark.skipif("ASAN_OPTIONS" in os.environ, reason="AddressSanitizer has handlers of its own")
+def test_a_fault_in_a_worker_is_reported(tmp_path):
+    """The end of a file is missing: faulthandler has to say so whichever thread comes to it."""
+    program = """
+    import faulthandler
+    faulthandler.enable()
+    n = 1 << 24
+    np.zeros(n, np.float32).tofile("numbers")
+    numbers = np.memmap("numbers", np.float32, "r+")
+    out = np.empty(n, np.float32)
+    fastact.sigmoid(numbers, out=out)
+    # The worker has the second half. The caller has milliseconds to do until it comes there.
+    os.truncate("numbers", n // 2 * 4)
+    fastact.sigmoid(numbers, out=out)
+    """
+    file = tmp_path / "program.py"
+    file.write_text(HEAD + textwrap.dedent(program))
+    run = subprocess.run(
+        [sys.executable, str(file)],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert run.returncode == -signal.SIGBUS
+    assert run.stderr.startswith("Fatal Python error")

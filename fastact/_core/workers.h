@@ -150,12 +150,18 @@ static void *fastact_worker(void *thread)
     return NULL;
 }
 
-/* Start workers until there are `count`, or until the system refuses. They handle no signals. */
+/* Start workers until there are `count`, or until the system refuses. They handle no signals but those
+   of their own faults, such as SIGBUS for a file that was truncated: blocked, these would end the
+   process without a word of faulthandler or of another handler. */
 static void fastact_start_workers(int count)
 {
+    static const int faults[] = {SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP};
     sigset_t all, before;
     pthread_t thread;
+    size_t i;
     sigfillset(&all);
+    for (i = 0; i < sizeof(faults) / sizeof(faults[0]); i++)
+        sigdelset(&all, faults[i]);
     if (fastact_pool.workers >= count || pthread_sigmask(SIG_SETMASK, &all, &before))
         return;
     while (fastact_pool.workers < count) {
