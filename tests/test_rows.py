@@ -5,6 +5,8 @@ The bits of all layouts, instruction sets and threads are compared with those of
 contiguous and computed one by one.
 """
 
+import itertools
+import math
 import os
 import subprocess
 import sys
@@ -241,6 +243,29 @@ def test_rows_that_overlap(function, name):
         wanted = function(*(m[:n].copy() for m in memory))
         copies = [m.copy() for m in memory]
         assert_same(function(*(m[:n] for m in copies), out=copies[0][shift : shift + n]), wanted)
+
+
+@pytest.mark.parametrize("shape", [(3, 3), (3, 3, 3), (2, 2, 2, 2)])
+@every_name
+def test_output_that_is_an_operand_along_other_axes(name, shape):
+    """The output is an operand, its transposes, or overlaps it; each has an axis of its own."""
+    function = getattr(fastact, name)
+    size, dims = math.prod(shape), range(len(shape))
+    memory = draw(name, "float64", (size + 5,))
+    for axes in itertools.product(dims, repeat=function.nin + 1):
+        wanted = function(*(m[:size].copy().reshape(shape) for m in memory), axes=list(axes))
+        for i, shift in itertools.product(range(function.nin), (0, 1, 5)):
+            for turn in itertools.permutations(dims):
+                copies = [m.copy() for m in memory]
+                out = copies[i][shift : shift + size].reshape(shape).transpose(turn)
+                operands = [m[:size].reshape(shape) for m in copies]
+                assert_same(function(*operands, axes=list(axes), out=out), wanted)
+
+
+def test_output_behind_a_buffer_along_another_axis():
+    x = draw("softmax", "float64", (3, 3, 3))[0]
+    wanted = fastact.softmax(x.copy(), axes=[0, 1])
+    assert_same(fastact.softmax(memoryview(x), axes=[0, 1], out=(x,)), wanted)
 
 
 def test_a_row_of_each_operand_is_repeated(isa):

@@ -24,7 +24,7 @@ from fastact._core.kernel cimport MAX_INPUTS, Kernel
 from fastact._core.layouts cimport run_arrays
 from fastact._core.locks cimport load, store
 from fastact._core.memory cimport LARGE, new_array
-from fastact._core.rows cimport rows_loop, run_rows
+from fastact._core.rows cimport close_room, open_room, rows_loop, run_rows
 from fastact._core.scalars cimport new_scalar, scalar_type
 from fastact._core.threads cimport RELEASE
 
@@ -38,7 +38,19 @@ cdef extern from *:
     /* Flag set by np.broadcast_arrays on results that will become read-only. NumPy does not
        export it. */
     #define FASTACT_WARN_ON_WRITE ((int) 0x80000000u)
+
+    /* Where memory is lacking, NumPy (2.4) may fail without an exception. */
+    static PyObject *fastact_call_numpy(
+        fastact_call call, PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames)
+    {
+        PyObject *result = call(self, args, nargsf, kwnames);
+        if (result == NULL && !PyErr_Occurred())
+            PyErr_NoMemory();
+        return result;
+    }
     """
+    object call_numpy "fastact_call_numpy"(
+        call_t call, object self, PyObject *const *args, size_t nargsf, PyObject *kwnames)
     Py_ssize_t PyVectorcall_NARGS(size_t nargsf)
     PyObject *PyErr_Occurred()
     bint PyFloat_CheckExact(PyObject *o)
@@ -368,6 +380,8 @@ cdef object general_call(object self, PyObject *const *args, size_t nargsf, PyOb
     cdef Py_ssize_t i, given = PyVectorcall_NARGS(nargsf)
     if load(&bfloat16_type) < 0 and "ml_dtypes" in _modules:
         find_bfloat16()
+    if op.on_rows:
+        open_room()
     try:
         return call_filled(self, args, nargsf, kwnames)
     except TypeError as error:
@@ -378,22 +392,28 @@ cdef object general_call(object self, PyObject *const *args, size_t nargsf, PyOb
                     operands.append(<object> args[given + i])
         refuse_dtypes(self, operands, error)
         raise
+    finally:
+        if op.on_rows:
+            close_room()
 
 
 cdef object call_filled(object self, PyObject *const *args, size_t nargsf, PyObject *kwnames):
     """Call NumPy's implementation; a last operand with a default is passed by position."""
     cdef Operation *op = <Operation *> (<PyUFuncObject *> self).data
     cdef Py_ssize_t i, given = PyVectorcall_NARGS(nargsf)
-    cdef bint names_axis = op.on_rows and any_overrides(args, given)
+    cdef bint names_axis = op.on_rows and (
+        any_overrides(args, given) or kwnames != NULL and "axes" in <tuple> kwnames)
     if not op.has_default and not names_axis:
-        return op.numpy_call(self, args, nargsf, kwnames)
+        return call_numpy(op.numpy_call, self, args, nargsf, kwnames)
     cdef list operands = [<object> args[i] for i in range(given)]
     cdef dict keywords = {}
     if kwnames != NULL:
         for i in range(PyTuple_GET_SIZE(kwnames)):
             keywords[<object> PyTuple_GET_ITEM(kwnames, i)] = <object> args[given + i]
     if names_axis:
-        if "axes" not in keywords:
+        if "axes" in keywords:
+            copy_overlapping(op, operands, keywords)
+        else:
             keywords.setdefault("axis", -1)
     else:
         fill_default(self, op, operands, keywords)
@@ -406,7 +426,8 @@ cdef object call_filled(object self, PyObject *const *args, size_t nargsf, PyObj
     try:
         for i in range(len(values)):
             vector[i] = <PyObject *> values[i]
-        return op.numpy_call(self, vector, len(operands), <PyObject *> names if names else NULL)
+        return call_numpy(
+            op.numpy_call, self, vector, len(operands), <PyObject *> names if names else NULL)
     finally:
         PyMem_Free(vector)
 
@@ -420,6 +441,22 @@ cdef bint any_overrides(PyObject *const *args, Py_ssize_t given) except -1:
         if not isinstance(<object> args[i], cnp.ndarray) and hasattr(<object> args[i], "__array_ufunc__"):
             return True
     return False
+
+
+cdef copy_overlapping(Operation *op, list operands, dict keywords):
+    """Replace inputs that share memory with the output by copies.
+
+    NumPy does so, but it takes one array along two axes to be the same elements in the same order.
+    """
+    cdef int i
+    out = keywords.get("out", operands[op.nin] if len(operands) > op.nin else None)
+    if isinstance(out, tuple) and len(out) == 1:
+        out = out[0]
+    for i in range(min(op.nin, len(operands)) if isinstance(out, np.ndarray) else 0):
+        if not overrides(operands[i]):
+            array = np.asanyarray(operands[i])
+            if np.may_share_memory(array, out):
+                operands[i] = array.copy()
 
 
 cdef fill_default(object self, Operation *op, list operands, dict keywords):

@@ -12,3 +12,7 @@ cdef void run_rows(
     const Kernel *kernel, char **args, Py_ssize_t rows, const Py_ssize_t *row_steps,
     Py_ssize_t n, const Py_ssize_t *steps
 ) noexcept nogil
+
+cdef void open_room() noexcept nogil
+
+cdef void close_room() noexcept nogil

@@ -5,30 +5,54 @@ Design
 There are two kernels for an operation: one for contiguous rows, and one for rows side by side, whose
 elements of one index are contiguous. Both give the same bits, so that they are chosen by speed. Rows
 that the axis of the operation runs across, as in ``softmax(x, axis=0)``, are side by side where they
-are. Short rows are transposed into a block in the L1 cache. Rows of any other layout, and of 16-bit
-types, are copied to such a block, too, or to memory that is allocated if a row is longer than that.
+are. Short rows are transposed into a room on the stack, in the L1 cache. Rows of any other layout, and
+of 16-bit types, are copied to such a room, too, or to one that is allocated if a row is longer than that.
 
-Rows are split over threads, a row is not, nor are calls that had to allocate. No order of additions
-depends on the number of threads.
+NumPy calls the inner loop of a ufunc once or many times in a call. It must not run out of memory after
+the first time, when results have been written. So a room that was allocated is kept until the call ends.
+
+Rows are split over threads, a row is not. No order of additions depends on the number of threads.
 """
 
+cimport cython
 cimport numpy as cnp
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 
 from fastact._core.blocks cimport aligned
 from fastact._core.flags cimport flags_t, restore_flags, save_flags
 from fastact._core.kernel cimport Kernel
-from fastact._core.threads cimport split
+from fastact._core.threads cimport split, threads_for
 from fastact._core.tiles cimport gather_tile, scatter_tile
 
-cdef extern from "Python.h":
+cdef extern from *:
+    """
+    #ifdef _MSC_VER
+    #define FASTACT_OF_THREAD static __declspec(thread)
+    #else
+    #define FASTACT_OF_THREAD static __thread
+    #endif
+    /* The room of a thread, kept while `calls` is not 0: how many are under way. They may be nested,
+       for NumPy calls methods of operands. */
+    FASTACT_OF_THREAD struct { char *address; size_t size; int calls; } fastact_kept;
+    """
+    ctypedef struct room_t:
+        char *address
+        size_t size
+        int calls
+    room_t kept "fastact_kept"
     void *PyErr_NoMemory()
+    void *PyErr_Occurred()
 
 cdef enum:
     WIDTH = 32                    # rows side by side, at most: WIDTH in kernels/columns.pxi
     OPERANDS = 3                  # at most two inputs, and the output
-    # Size of a block in bytes. There is one for each input.
-    BLOCK = 16384
+    # Bytes of the room on the stack, for the copies of the inputs and their elements before they are
+    # converted. The stack of a thread may be small: with the kernels, a call takes 32 KiB at most.
+    ROOM = 12288
+    # Elements of WIDTH rows from which a thread may get fewer rows.
+    WHOLE = 16384
+    # Bytes up to which a call allocates rooms for several threads.
+    ROOMS = 1 << 25
     # Elements up to which rows are transposed, if there are FEW of them or more. Float32 rows of 10
     # take a fifth less time then, and those of 24 a tenth more. With two operands nothing is saved.
     SHORT = 15
@@ -43,7 +67,10 @@ cdef struct Work:
     const Py_ssize_t *steps       # from element to element of a row
     Py_ssize_t n                  # elements of a row
     bint across                   # whether the kernel uses the rows side by side, where they are
-    char *room                    # for rows that are longer than a block; else NULL
+    Py_ssize_t row_room           # bytes that the copies of a row take
+    char *rooms                   # where a row takes more than ROOM, else NULL:
+    Py_ssize_t room               # of so many bytes each,
+    Py_ssize_t unit               # for so many rows each
 
 
 cdef inline bint all_steps(const Work *work, const Py_ssize_t *steps, Py_ssize_t step) noexcept nogil:
@@ -70,11 +97,12 @@ cdef inline bint side_by_side(const Work *work) noexcept nogil:
     return True
 
 
+@cython.cdivision(True)
 cdef void run_part(void *context, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
     """Process the rows from `start` to `stop`, as one thread does."""
     cdef const Work *work = <const Work *> context
     cdef const Kernel *kernel = work.kernel
-    cdef Py_ssize_t n = work.n, row = start, count, fitting = BLOCK // (n * kernel.block_item)
+    cdef Py_ssize_t n = work.n, row = start, count, fitting = max(<Py_ssize_t> 1, ROOM // work.row_room)
     cdef Py_ssize_t elements[OPERANDS]
     cdef char *now[OPERANDS]
     cdef int i
@@ -96,7 +124,7 @@ cdef void run_part(void *context, Py_ssize_t start, Py_ssize_t stop) noexcept no
             row += count
     else:
         while row < stop:
-            count = min(<Py_ssize_t> WIDTH if short_rows else max(<Py_ssize_t> 1, fitting), stop - row)
+            count = min(<Py_ssize_t> WIDTH if short_rows else fitting, stop - row)
             run_copies(work, row, count, short_rows)
             row += count
 
@@ -107,15 +135,22 @@ cdef inline void find_rows(const Work *work, Py_ssize_t row, char **now) noexcep
         now[i] = work.args[i] + row * work.row_steps[i]
 
 
+cdef inline Py_ssize_t whole_lines(Py_ssize_t size) noexcept nogil:
+    """A size rounded up to a multiple of 64 bytes, the size of a cache line."""
+    return (size + 63) & ~<Py_ssize_t> 63
+
+
+@cython.cdivision(True)
 cdef void run_copies(const Work *work, Py_ssize_t row, Py_ssize_t count, bint across) noexcept nogil:
     """Run a kernel on copies of some rows, and copy the results to the output.
 
     If `across` is True, the copies are side by side.
     """
-    cdef char stack[3 * BLOCK + 63]
+    cdef char stack[ROOM + (OPERANDS + 1) * 64]
     cdef const Kernel *kernel = work.kernel
-    cdef Py_ssize_t n = work.n, size = max(<Py_ssize_t> BLOCK, count * n * kernel.block_item)
-    cdef char *room = work.room if work.room != NULL else aligned(stack)
+    cdef Py_ssize_t n = work.n, size = whole_lines(count * n * kernel.block_item)
+    cdef char *room = (
+        aligned(stack) if work.rooms == NULL else work.rooms + row // work.unit * work.room)
     cdef char *packed = room + kernel.nin * size     # elements of the type of the arrays, if converted
     cdef char *now[OPERANDS]
     cdef char *block
@@ -146,6 +181,38 @@ cdef void run_copies(const Work *work, Py_ssize_t row, Py_ssize_t count, bint ac
     scatter_tile(kernel, block, work.args[i] + row * work.row_steps[i], down[i], along[i], tall, wide)
 
 
+cdef char *allocated(size_t size) noexcept nogil:
+    """The room of the thread, of so many bytes at least. NULL with an exception if there is no memory."""
+    cdef char *room
+    if kept.size >= size:
+        return kept.address
+    if kept.calls:
+        with gil:
+            if PyErr_Occurred() != NULL:             # refused earlier in this call: nothing is written
+                return NULL
+    room = <char *> PyMem_RawMalloc(size)
+    if room == NULL:
+        with gil:
+            PyErr_NoMemory()
+        return NULL
+    PyMem_RawFree(kept.address)
+    kept.address, kept.size = room, size
+    return room
+
+
+cdef void open_room() noexcept nogil:
+    """From here to `close_room`, what the thread has allocated is kept."""
+    kept.calls += 1
+
+
+cdef void close_room() noexcept nogil:
+    kept.calls -= 1
+    if not kept.calls:
+        PyMem_RawFree(kept.address)
+        kept.address, kept.size = NULL, 0
+
+
+@cython.cdivision(True)
 cdef void run_rows(
     const Kernel *kernel, char **args, Py_ssize_t rows, const Py_ssize_t *row_steps,
     Py_ssize_t n, const Py_ssize_t *steps
@@ -166,26 +233,32 @@ cdef void run_rows(
     """
     cdef flags_t flags
     cdef Work work
+    cdef Py_ssize_t unit = 1
     if rows == 0 or n == 0:
         return
     work.kernel, work.args, work.row_steps, work.steps, work.n = kernel, args, row_steps, steps, n
-    work.room = NULL
+    work.row_room = n * kernel.block_item * kernel.nin + (n * kernel.item if kernel.load != NULL else 0)
+    work.rooms = NULL
     # Of the whole call, for a part of it may have few rows, and no room for copies.
     work.across = rows >= FEW and side_by_side(&work)
-    if n * kernel.block_item > BLOCK and not contiguous(&work) and not work.across:
-        work.room = <char *> PyMem_RawMalloc(n * kernel.block_item * kernel.nin + n * kernel.item)
-        if work.room == NULL:
-            with gil:
-                PyErr_NoMemory()
+    if work.across or n < WHOLE // WIDTH:
+        unit = WIDTH              # fewer rows side by side would share cache lines with another thread
+    if work.row_room > ROOM and not contiguous(&work) and not work.across:
+        # Each thread has one part of the call, and a room.
+        open_room()
+        work.room = whole_lines(work.row_room) + OPERANDS * 64
+        unit = min(rows, <Py_ssize_t> threads_for(rows * n), max(<Py_ssize_t> 1, ROOMS // work.room))
+        work.unit = unit = (rows + unit - 1) // unit
+        work.rooms = allocated((rows + unit - 1) // unit * work.room + 63)
+        if work.rooms == NULL:
+            close_room()
             return
+        work.rooms = aligned(work.rooms)
     flags = save_flags()
-    if work.room == NULL:
-        # Fewer than WIDTH rows side by side would share cache lines with another thread.
-        split(run_part, &work, rows, WIDTH if work.across or n < BLOCK // WIDTH else 1, rows * n)
-    else:
-        run_part(&work, 0, rows)
-        PyMem_RawFree(work.room)
+    split(run_part, &work, rows, unit, rows * n)
     restore_flags(flags)
+    if work.rooms != NULL:
+        close_room()
 
 
 cdef void rows_loop(

@@ -11,6 +11,8 @@ cdef enum:
 
 ctypedef void (*share_t)(void *context, Py_ssize_t start, Py_ssize_t stop) noexcept nogil
 
+cdef int threads_for(Py_ssize_t elements) noexcept nogil
+
 cdef void split(
     share_t work, void *context, Py_ssize_t n, Py_ssize_t unit, Py_ssize_t elements
 ) noexcept nogil

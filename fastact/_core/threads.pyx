@@ -158,6 +158,13 @@ def _count_processors():
     return os.cpu_count() or 1
 
 
+cdef int threads_for(Py_ssize_t elements) noexcept nogil:
+    """How many threads a call on so many elements may use now."""
+    if elements < 2 * SHARE:
+        return 1
+    return <int> max(1, min(<Py_ssize_t> threads_allowed(), elements // SHARE))
+
+
 @cython.cdivision(True)
 cdef void split(
     share_t work, void *context, Py_ssize_t n, Py_ssize_t unit, Py_ssize_t elements
@@ -168,9 +175,7 @@ cdef void split(
     """
     cdef flags_t flags = save_flags()
     cdef Py_ssize_t units = (n + unit - 1) // unit, part
-    cdef int threads = 1
-    if elements >= 2 * SHARE:
-        threads = <int> max(1, min(<Py_ssize_t> threads_allowed(), elements // SHARE, units))
+    cdef int threads = <int> max(1, min(<Py_ssize_t> threads_for(elements), units))
     # In units: a fraction of what a thread would get, and as many as PART elements are.
     part = max(1, units // (threads * PARTS), PART * units // max(1, elements))
     if threads == 1 or not run_parts(
