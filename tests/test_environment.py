@@ -318,12 +318,25 @@ MISTAKES = [
     ),
     *(
         ("FASTACT_NUM_THREADS", value, ("wanted a number from 1 on",))
-        for value in ("0", "-1", "two", "1.5", "1,5", "1 2", "0x2", "²", "inf")
+        for value in ("0", "-1", "two", "1.5", "1,5", "1 2", "0x2", "²", "inf", "0" * 5000)
     ),
+    *(("FASTACT_NUM_THREADS", f, ("wanted a number from 1 on",)) for f in (" ", "+2", " 2", "2,")),
     *(
         ("FASTACT_BUFFER_LIMIT", value, ("wanted a number of bytes",))
-        for value in ("1 GB", "-1", "1e9", "0x10", "nan", "1_000")
+        for value in ("1 GB", "-1", "1e9", "0x10", "nan", "1_000", " ", "+2", " 2", "2,", "\udcff")
     ),
+]
+# What is taken, though odd: threads, and bytes to keep.
+ODD = [
+    ("FASTACT_NUM_THREADS", "", 3, 1 << 28),
+    ("FASTACT_NUM_THREADS", "1" * 5000, 3, 1 << 28),
+    ("FASTACT_NUM_THREADS", "0" * 5000 + "2", 2, 1 << 28),
+    ("FASTACT_NUM_THREADS", "２", 2, 1 << 28),
+    ("FASTACT_BUFFER_LIMIT", "", 3, 1 << 28),
+    ("FASTACT_BUFFER_LIMIT", "1" * 5000, 3, sys.maxsize),
+    ("FASTACT_BUFFER_LIMIT", str(sys.maxsize), 3, sys.maxsize),
+    ("FASTACT_BUFFER_LIMIT", "0" * 5000 + "5", 3, 5),
+    ("FASTACT_ISA", "", 3, 1 << 28),
 ]
 
 
@@ -334,3 +347,28 @@ def test_mistakes_are_import_errors(tmp_path, name, value, wanted):
     last = done.stderr.splitlines()[-1]
     assert last.startswith(f"ImportError: {name}={value!r}")
     assert all(words in last for words in wanted)
+
+
+@pytest.mark.parametrize(("name", "value", "used", "kept"), ODD)
+def test_odd_but_right(tmp_path, name, value, used, kept):
+    program = "import fastact; print(fastact.get_num_threads(), fastact.set_buffer_limit(0))"
+    said = output(program, tmp_path, **{"OMP_NUM_THREADS": "3", name: value})
+    assert said.split() == [str(used), str(kept)]
+
+
+# What OMP_NUM_THREADS says to a build without OpenMP; None where it says nothing.
+LISTS = {
+    **{"3": 3, "3,2": 3, " 3 , 2": 3, "+3": 3, "0003": 3, "99999": 65536, "1" * 5000: 65536},
+    **dict.fromkeys(("", " ", ",3", "0", "-3", "3.5", "three", "３", "0" * 5000, "\udcff")),
+}
+
+
+def test_lists_of_openmp(tmp_path, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    processors = threads._count_processors()
+    for value, wanted in LISTS.items():
+        monkeypatch.setenv("OMP_NUM_THREADS", value)
+        assert threads._count_processors() == (wanted or processors), value[:9]
+    # A build with OpenMP is imported as well, whatever OpenMP itself makes of the value.
+    for value in ("1" * 5000, "３", "\udcff"):
+        assert run("import fastact", tmp_path, OMP_NUM_THREADS=value).returncode == 0, value[:9]

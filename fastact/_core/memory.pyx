@@ -341,9 +341,8 @@ def _default_limit():
     asked = os.environ.get("FASTACT_BUFFER_LIMIT", "")
     if asked and not asked.isdecimal():
         raise ImportError(f"FASTACT_BUFFER_LIMIT={asked!r}: wanted a number of bytes")
-    if len(asked) > 18:                              # sys.maxsize has 19; int() refuses thousands
-        return sys.maxsize
-    return int(asked) if asked else 1 << 28
+    # As a float, because int() refuses thousands of digits.
+    return int(min(float(asked), sys.maxsize)) if asked else 1 << 28
 
 
 cdef void before_fork() noexcept:

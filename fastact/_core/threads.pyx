@@ -68,10 +68,10 @@ def get_num_threads():
     Returns
     -------
     int
-        The least of the limit set here, of what the control group of the process may
-        use, and of OpenMP's own numbers, in which ``OMP_NUM_THREADS``, ``OMP_THREAD_LIMIT``,
-        the affinity of the process and threadpoolctl show. In a build without OpenMP, the
-        last are ``OMP_NUM_THREADS`` at the import, or the affinity then. 1 in a forked child.
+        The smallest of the limit set here, the CPU quota of the control group, and OpenMP's
+        limit, which reflects ``OMP_NUM_THREADS``, ``OMP_THREAD_LIMIT``, the CPU affinity and
+        threadpoolctl. In a build without OpenMP, this is ``OMP_NUM_THREADS`` or the affinity
+        at import. 1 in a forked child.
     """
     return threads_allowed()
 
@@ -110,7 +110,7 @@ def set_num_threads(n):
 
 @contextmanager
 def num_threads(n):
-    """Use at most `n` threads within a ``with`` block; as `set_num_threads`, and back.
+    """Limit the number of threads within a ``with`` block.
 
     Parameters
     ----------
@@ -135,9 +135,10 @@ def _default_limit():
     """FASTACT_NUM_THREADS, or what the control group of this process may use."""
     asked = os.environ.get("FASTACT_NUM_THREADS")
     if asked:
-        if not asked.isdecimal() or int(asked) < 1:
+        # As a float, because int() refuses thousands of digits.
+        if not asked.isdecimal() or float(asked) < 1:
             raise ImportError(f"FASTACT_NUM_THREADS={asked!r}: wanted a number from 1 on")
-        return min(int(asked), NO_LIMIT)
+        return int(min(float(asked), NO_LIMIT))
     try:
         with open("/sys/fs/cgroup/cpu.max") as file:
             quota, period = file.read().split()
@@ -151,8 +152,9 @@ def _count_processors():
     if sys.platform == "win32":                      # where threads are OpenMP's
         return 1
     asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    if asked.isdecimal() and int(asked) > 0:
-        return min(int(asked), NO_LIMIT)
+    asked = asked.removeprefix("+")
+    if asked.isascii() and asked.isdecimal() and float(asked) >= 1:
+        return int(min(float(asked), NO_LIMIT))
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
