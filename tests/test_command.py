@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -114,6 +115,7 @@ def test_import_leaves_the_command_out(tmp_path):
         ["bench", "--size", "1.5"],
         ["bench", "--size", "many"],
         ["bench", "--size", str(10**12)],
+        ["bench", "--size", "9" * 5000],
         ["bench", "--plot"],
         ["bench", "--epoch", "--peers"],
         ["bench", "--size", "16", "--epoch"],
@@ -135,6 +137,59 @@ def test_options_that_do_not_go_together_are_named(capsys):
     with pytest.raises(SystemExit):
         command.main(["bench", "--plot", "speed.svg", "--size", "16"])
     assert "--size and --plot do not go together" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "option", ["bench --size", "bench --plot", "bench --format", "check --isa", "check --operation"]
+)
+def test_empty_values_are_refused(capsys, option):
+    with pytest.raises(SystemExit) as stop:
+        command.main([*option.split(), ""])
+    assert stop.value.code == 2
+    assert re.search(rf"argument {option.split()[1]}: .*''", capsys.readouterr().err)
+
+
+# The commands, with hardly any work to do.
+QUICK = """
+import sys
+from fastact._command import cli, timing
+from fastact._command.bench import overview
+
+timing.SAMPLE_SECONDS, timing.ROUNDS, overview.ERROR_INPUTS = 0, 1, 64
+overview.OPERATIONS = overview.OPERATIONS[:1]
+sys.exit(cli.main(sys.argv[1:]))
+"""
+CLOSED, FULL = "fastact: error: stdout is closed", "fastact: error: [Errno 28] No space left on device"
+BENCH, CHECK = "bench --size 16 --json", "check --operation relu --isa baseline --json"
+# The last line of stderr, if anything was written at all, and the exit status.
+STREAMS = [
+    *((arguments, ">&-", CLOSED, 1) for arguments in ("info", BENCH, CHECK)),
+    *((arguments, ">/dev/full", FULL, 1) for arguments in ("info", BENCH, "--help")),
+    ("--version", ">/dev/full", FULL, 1),
+    ("--version", ">&-", f"fastact {fastact.__version__}", 0),
+    *((arguments, "2>&-", "", 0) for arguments in ("info --json", BENCH, CHECK)),
+    (BENCH, "2>/dev/full", "", 1),
+    ("info --json", "<&-", "", 0),
+    ("info", ">&- 2>&- <&-", "", 1),
+    ("info", ">/dev/full 2>/dev/full", "", 1),
+]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux")
+@pytest.mark.parametrize(("arguments", "redirection", "last", "status"), STREAMS)
+def test_closed_streams_and_full_disks(tmp_path, arguments, redirection, last, status):
+    run = subprocess.run(
+        ["sh", "-c", f'exec "$@" {redirection}', "sh", sys.executable, "-c", QUICK]
+        + arguments.split(),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert run.returncode == status, run.stderr
+    assert run.stderr.splitlines()[-1:] == ([last] if last else [])
+    if status == 0 and "--json" in arguments:
+        assert json.loads(run.stdout)  # and no progress among it
 
 
 @pytest.mark.parametrize("arguments", [[], ["info"], ["bench"], ["check"]])

@@ -5,7 +5,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from fastact import __version__
@@ -30,17 +30,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     int
         The exit status.
     """
+    if sys.stderr is None:  # closed: print and argparse would write to stdout
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")
+    problem = ""
+    try:
+        try:
+            return _run(arguments)
+        finally:  # --help and --version end with SystemExit
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except BrokenPipeError:  # as in `fastact info | head -1`
+        pass
+    except OSError as error:  # a full disk, for example
+        problem = f"fastact: error: {error}\n"
+    for stream, text in (sys.stdout, ""), (sys.stderr, problem):
+        if stream is None:
+            continue
+        try:
+            stream.write(text)
+            stream.flush()
+        except OSError:  # Python would try to write it again at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return 1
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     options = _parser().parse_args(arguments)
+    if sys.stdout is None:
+        raise OSError("stdout is closed")
     options.command_line = shlex.join(
         ["fastact", *(sys.argv[1:] if arguments is None else arguments)]
     )
-    run: Callable[[argparse.Namespace], int] = options.run
-    try:
-        status = run(options)
-        sys.stdout.flush()
-    except BrokenPipeError:  # as in `fastact info | head -1`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 1
+    status: int = options.run(options)
     return status
 
 
@@ -69,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
         help="compare an epoch of training with plain NumPy, PyTorch and scikit-learn instead",
     )
     bench.add_argument(
-        "--plot", metavar="FILE", help="draw time over size, for all of them (needs matplotlib)"
+        "--plot", type=_file, metavar="FILE", help="draw time over size, for all of them (needs matplotlib)"
     )
     bench.set_defaults(run=_bench, refuse=bench.error)
 
@@ -144,10 +165,17 @@ def _formatter(prog: str) -> argparse.HelpFormatter:
 
 
 def _size(text: str) -> int:
-    size = int(text) if text.isdecimal() else 0
+    # As a float, because int() refuses thousands of digits.
+    size = float(text) if text.isdecimal() else 0
     if not 1 <= size <= MAX_SIZE:
         raise argparse.ArgumentTypeError(f"{text!r}: wanted a number from 1 to {MAX_SIZE}")
-    return size
+    return int(size)
+
+
+def _file(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError(f"{text!r}: wanted the name of a file")
+    return text
 
 
 # ------------------------------------------------------------------------- info
