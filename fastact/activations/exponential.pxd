@@ -19,7 +19,14 @@ P is the minimax polynomial for the error of 1 - r + r**2 P(r) relative to exp(-
 `tests/minimax.py` and then rounded. A test compares the coefficients. The error is 2**-28.2 in
 float and 2**-57.9 in double. Relative to expm1(-r) the error is larger for r near 0, so `tanh`
 uses another polynomial there.
+
+Shifted, the bits of a NaN can be those of infinity, and infinity minus infinity is another NaN. A
+formula that ends in `pass_nan` therefore takes 2**k from a number, by `number_below` or `without_nan`,
+and NaN goes on in r alone. All other formulas select x at the end. The two functions compare integers,
+because a minimum of integers is a single instruction, unlike one of floats with NaN among them.
 """
+
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 from fastact.activations.arithmetic cimport double_bits, float_bits, fma, real
 
@@ -93,6 +100,37 @@ cdef inline real power_of_two(real rounded) noexcept nogil:
         return wide.value
 
 
+cdef inline real number_below(real size, real limit) noexcept nogil:
+    """The smaller one of two numbers above 0, or `limit` if `size` is NaN; its sign bit must be 0, too."""
+    cdef float_bits narrow, narrow_limit
+    cdef double_bits wide, wide_limit
+    # As signed integers, because AVX2 has no comparison of unsigned ones of 64 bits.
+    if real is float:
+        narrow.value, narrow_limit.value = size, limit
+        narrow.bits = <uint32_t> min(<int32_t> narrow.bits, <int32_t> narrow_limit.bits)
+        return narrow.value
+    else:
+        wide.value, wide_limit.value = size, limit
+        wide.bits = <uint64_t> min(<int64_t> wide.bits, <int64_t> wide_limit.bits)
+        return wide.value
+
+
+cdef inline real without_nan(real rounded) noexcept nogil:
+    """`rounded`, the result of `quotient`; the largest number with a finite `power_of_two` if it is NaN."""
+    cdef float_bits narrow, narrow_limit
+    cdef double_bits wide, wide_limit
+    if real is float:
+        narrow.value = rounded
+        narrow_limit.value = <float> (12582912.0 + 254)        # 1.5 * 2**23 + 254
+        narrow.bits = min(narrow.bits, narrow_limit.bits)
+        return narrow.value
+    else:
+        wide.value = rounded
+        wide_limit.value = 6755399441055744.0 + 2046           # 1.5 * 2**52 + 2046
+        wide.bits = min(wide.bits, wide_limit.bits)
+        return wide.value
+
+
 cdef inline real split_power(
     real rounded, real round_at, real minute, real *before, real *after
 ) noexcept nogil:
@@ -129,6 +167,8 @@ cdef inline real one_plus_exponential(
     2**k = scale is split into two factors of about the same size, `before` and `after`, so that a
     product with a large number can be scaled down as far as the type goes. The size is clipped at 215
     (1500 in double), where both factors are zero. This clipped size is the return value.
+
+    If `size` is NaN, so are r and all that depends on it, but 2**k and its factors are zero.
     """
     cdef real highest, minute, round_at, clipped, rounded
     if real is float:
@@ -140,7 +180,7 @@ cdef inline real one_plus_exponential(
         minute = 7.458340731200207e-155                        # 2**-512
         round_at = 6755399441055744.0 + 1023 + 512             # 1.5 * 2**52 + biases
     clipped = highest if size > highest else size
-    rounded = quotient(clipped, round_at)
+    rounded = quotient(number_below(size, highest), round_at)
     r[0] = reduce_argument(clipped, rounded - round_at, bend)
     one_plus_reduced(
         rounded, round_at, minute, r[0], bend[0], before, after, scale, whole, rest

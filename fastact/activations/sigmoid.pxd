@@ -6,7 +6,7 @@ from fastact.activations.arithmetic cimport (
     absolute, fma, fma_of_any, pass_nan, real, to_odd_float, with_sign,
 )
 from fastact.activations.exponential cimport (
-    exponential_to_float, one_plus_exponential, power_of_two, quotient, reduce_argument, remainder,
+    exponential_to_float, one_plus_exponential, power_of_two, quotient, reduce_argument, without_nan,
 )
 
 
@@ -46,7 +46,7 @@ cdef inline real sigmoid(real x) noexcept nogil:
     shifted = highest if shifted > highest else shifted
     rounded = quotient(shifted, round_at)
     r = reduce_argument(shifted, rounded - round_at, &bend)
-    scale = power_of_two(rounded)
+    scale = power_of_two(without_nan(rounded))
     powers = one + scale
     lost = one - (powers - scale)
     whole = fma(scale, bend - r, powers)
@@ -146,7 +146,7 @@ cdef inline float sigmoid_narrow(float x) noexcept nogil:
     t2 = r * r
     p01 = fma(r, <float> -0.16667114650028393, <float> 0.49999231495392864)
     p23 = fma(r, <float> -0.008312520140459853, <float> 0.041890156813028473)
-    scale = power_of_two(rounded)
+    scale = power_of_two(without_nan(rounded))
     whole = fma(scale, fma(t2, fma(t2, p23, p01), -r), one + scale)
     y = <float> 1 / whole * one
     y = <float> 0 if x < -105 else pass_nan(y, moved)
