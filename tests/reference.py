@@ -621,20 +621,22 @@ class Exact:
 def exact(expectation, operands):
     """Compute the exact results for finite operands of one floating dtype."""
     dtype = operands[0].dtype
-    info = finfo(dtype)
     if dtype == np.float64:
+        info = finfo(dtype)
         near, exponent, rest = _exact_in_mpmath(expectation, operands, info)
-    else:
-        wide = [operand.astype(np.float64) for operand in operands]
-        with np.errstate(all="ignore"):
-            near = _vectorized(expectation)(*wide)
-        exponent = np.frexp(near)[1]
-        rest = np.zeros(len(near))
-    ulp = _ulp_exponent(exponent, info)
+        return Exact(near, rest, np.ldexp(1.0, _ulp_exponent(exponent, info)))
+    wide = [operand.astype(np.float64) for operand in operands]
+    with np.errstate(all="ignore"):
+        return exact_values(_vectorized(expectation)(*wide), dtype)
+
+
+def exact_values(values, dtype):
+    """Make exact results of a type narrower than float64 from their values."""
+    info = finfo(dtype)
     limit = float(info.max) * (1 + float(info.epsneg) / 2)
-    if dtype != np.float64:
-        near = np.where(np.abs(near) >= limit, np.copysign(INF, near), near)
-    return Exact(near, rest, np.ldexp(1.0, ulp))
+    near = np.where(np.abs(values) >= limit, np.copysign(INF, values), values)
+    ulp = _ulp_exponent(np.frexp(values)[1], info)
+    return Exact(near, np.zeros(len(near)), np.ldexp(1.0, ulp))
 
 
 def _ulp_exponent(exponent, info):

@@ -21,6 +21,7 @@ from reference import (
     bits,
     edges,
     exact,
+    exact_values,
     finfo,
     is_finite,
     is_nan,
@@ -43,6 +44,7 @@ by_float_case = pytest.mark.parametrize(("expectation", "dtype"), FLOAT_CASES)
 by_float = pytest.mark.parametrize("dtype", FLOATS)
 over_floats = looped("dtype", FLOATS)
 over_layouts = looped("layout", LAYOUTS, ids=lambda layout: layout.__name__)
+WITH_A_MINIMUM = ("silu", "gelu", "gelu_tanh")
 
 
 def assert_same_bits(result, expected, *operands):
@@ -148,6 +150,40 @@ def exact_results_of_all(expectation, dtype):
         lowest, highest = BY_NAME[expectation.output_of].range
         keep[keep] = (x[keep] >= lowest) & (x[keep] <= highest)
     return operands, keep, exact(expectation, [operand[keep] for operand in operands])
+
+
+@cache
+def near_zero(expectation, dtype):
+    """Find the numbers of a 16-bit type next to the zero of a derivative, if there is one."""
+    x = all_of(dtype)
+    x = np.sort(x[is_finite(x)])
+    for step in 64, 1:
+        slopes = derivative(expectation, x[::step])
+        (at,) = np.nonzero(slopes[:-1] * slopes[1:] < 0)
+        if not at.size:
+            return x[:0]
+        x = x[at[0] * step - 8 : (at[0] + 1) * step + 9]
+    return x
+
+
+def derivative(expectation, x):
+    return exact(expectation, [np.ones_like(x), x]).near
+
+
+@looped("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize(
+    "expectation", [pytest.param(e, id=e.name) for e in EXPECTATIONS if e.operands == ("grad", "x")]
+)
+def test_every_gradient_near_a_zero_of_the_derivative(ufuncs, expectation, dtype):
+    """A sum that cancels there loses more than a sample of gradients is sure to show."""
+    x = near_zero(expectation, dtype)
+    assert bool(x.size) == (expectation.name.removesuffix("_backward") in WITH_A_MINIMUM)
+    grad = all_of(dtype)
+    grad = grad[is_finite(grad)]
+    for number, slope in zip(x, derivative(expectation, x), strict=True):
+        result = ufuncs[expectation.name](grad, np.full_like(grad, number))
+        error = exact_values(grad.astype(np.float64) * slope, grad.dtype).error(result)
+        assert error.max() <= expectation.bounds[dtype], (grad[error.argmax()], number)
 
 
 @over_floats

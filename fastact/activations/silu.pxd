@@ -199,12 +199,14 @@ cdef inline float silu_backward_narrow(float grad, float x) noexcept nogil:
 
     This is `silu_backward` without the steps that make it accurate to an ULP of float. Near the zero
     of the derivative, 1 + x is exact, and no number of a narrower type is very close to that zero.
+    The closest one is the float16 -1.2783203125, which 1.4e-4 separates from the zero.
     For |x| < 2**-7 the result is 1/2 + x/2, which is often a tie. It is shifted toward 1/2, where
     the exact value lies, by less than the distance to the next tie. Elsewhere, ties are resolved by
-    using 1 - 2**-24 instead of 1, and by adding 2**-26 to |x|.
+    using 1 - 2**-24 instead of 1, and by adding 2**-26 to |x|. At -1.2783203125, where 2**-24 is too
+    much of the small difference, 1 remains 1.
     """
     cdef float minute, round_at, moved, rounded, k, part, before, after, scale, r, bend, y, n, slope
-    cdef float one = 1
+    cdef float one = 1, nearly_one
     minute = <float> 5.421010862427522e-20                     # 2**-64
     round_at = <float> (12582912.0 + 127 + 64)                 # 1.5 * 2**23 + biases
     moved = absolute(x) + <float> 1.4901161193847656e-08       # 2**-26; never subnormal
@@ -219,7 +221,8 @@ cdef inline float silu_backward_narrow(float grad, float x) noexcept nogil:
     scale = before * after
     y = one / fma(scale, bend, one + scale)
     n = fma(moved, fma(scale, bend, scale), fma(scale, bend, one + scale))
-    n = fma(scale, bend, (<float> 0.999999940395355225 - moved) + scale) if x < 0 else n
+    nearly_one = one if x == <float> -1.2783203125 else <float> 0.999999940395355225
+    n = fma(scale, bend, (nearly_one - moved) + scale) if x < 0 else n
     slope = n * (y * y)
     slope = fma(slope, bend, slope) if x < 0 else slope
     slope = fma(x, <float> 0.499755859375, <float> 0.5) if absolute(x) < <float> 0.0078125 else slope
