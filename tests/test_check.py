@@ -21,6 +21,7 @@ from fastact._core import ufuncs as core
 
 NAMES = list(operations.BY_NAME)
 ROWS = [operation.name for operation in operations.ROW_OPERATIONS]
+WITH_A_ZERO = ("silu_backward", "gelu_backward", "gelu_tanh_backward")
 ROW_KEYS = [
     "operation",
     "operands",
@@ -45,6 +46,8 @@ def quick(monkeypatch):
     monkeypatch.setattr(inputs, "SLOW_INPUTS", 1 << 6)
     monkeypatch.setattr(inputs, "SLOW_HARD_INPUTS", 1 << 6)
     monkeypatch.setattr(inputs, "NARROW_ROUNDS", 1)
+    monkeypatch.setattr(inputs, "NAN_INPUTS", 1 << 9)
+    monkeypatch.setattr(cases, "NEAR", 2)
     monkeypatch.setattr(core, "make_ufuncs", make_ufuncs)
 
 
@@ -92,7 +95,8 @@ def test_json(quick, capsys):
         if row["operation"] in ROWS:
             assert row["inputs"] > 100_000
         elif row["dtype"].endswith("16") and not BY_NAME[row["operation"]].output_of:
-            assert row["inputs"] == 65536
+            every = row["operation"] in WITH_A_ZERO and "sampled" in row["operands"]
+            assert row["inputs"] == (1 + every * 2 * cases.NEAR) << 16
 
 
 def test_finds_a_fault_in_a_row(quick, capsys, monkeypatch):
@@ -285,6 +289,45 @@ def test_range_is_rounded_to_the_dtype(dtype):
         case.computes["a"] = lambda values, result=result: np.array([result]).astype(dtype)
         (tally,), _ = measure.run_case(case, 1, lambda done: None)
         assert [name for name in tally.faults if name.startswith("outside")] == faults
+
+
+def off_at_one_gradient(y, grad, x):
+    wrong = where(x, -1.2783203125) & where(grad, 3.84765625)
+    return np.where(wrong, y * y.dtype.type(1.01), y)
+
+
+def test_finds_a_wrong_gradient_near_a_zero_of_the_derivative(quick, capsys, monkeypatch):
+    broken_table(monkeypatch, "silu_backward", off_at_one_gradient)
+    rows = check(capsys, "--operation", "silu_backward", status=1)
+    found = {row["dtype"]: row["at"] for row in rows if row["broken"]}
+    assert found == {
+        "float16": {"grad": "3.848", "x": "-1.278"},
+        "bfloat16": {"grad": "3.84375", "x": "-1.28125"},
+    }
+
+
+def canonical_nan(y, *operands):
+    return np.where(np.isnan(y), np.array(np.nan, y.dtype), y)
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "leaky_relu_backward"])
+def test_finds_a_lost_payload(quick, capsys, monkeypatch, name):
+    broken_table(monkeypatch, name, canonical_nan)
+    rows = check(capsys, "--operation", name, status=1)
+    for row in rows:
+        assert row["faults"]["payload of NaN lost"]["count"] > 100
+        assert row["at"]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_nans_would_become_infinity_by_a_shift(dtype):
+    dtype = np.dtype(dtype)
+    values = inputs.nans(dtype, 1 << 10)
+    assert np.isnan(values).all()
+    assert 100 < np.signbit(values).sum() < 1000
+    bits = values.view(f"u{dtype.itemsize}")
+    shifted = (bits << bits.dtype.type(np.finfo(dtype).nmant)).view(dtype)
+    assert np.isinf(shifted).sum() > 100
 
 
 @pytest.mark.skipif(len(core.supported) == 1, reason="one instruction set only")

@@ -16,6 +16,9 @@ Results in float64 are compared with the same formulas in mpmath with 240 bits, 
 installed, and otherwise in `numpy.longdouble`, where this has 64 bits. The inputs are random,
 evenly spaced in their bit patterns, and hard. This is evidence, not proof.
 
+For 16-bit types, all inputs are tried, with 16 pseudo-random gradients each, and with all
+gradients next to a zero of the derivative. NaNs of float32 and float64 have random payloads.
+
 Operations on rows, such as softmax, have too many inputs for a proof. Rows of several lengths and
 scales are tried: see `fastact._command.check.rows`.
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastact._command.check import inputs
+from fastact._command.errors import exact
 from fastact._core import ufuncs
 from fastact._core.operations import BY_NAME, OPERATIONS, Operation
 
@@ -25,6 +26,8 @@ BLOCK = 1 << 14
 # mpmath takes some 50 us an element.
 SLOW_BLOCK = 1 << 10
 SEED = 20240229
+# How many numbers on either side of a zero of a derivative are tried with every gradient.
+NEAR = 16
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,10 @@ class Case:
                 values[name] = x
             elif self.sampled:
                 values[name] = inputs.random_numbers(self.dtype, len(x), (SEED, start, i))
+                if name == "grad" and self.inputs.random is not None:
+                    every = inputs.patterns(self.dtype, self.inputs.size)
+                    random = max(self.inputs.random - start, 0)
+                    values[name][random:] = every.part(start + random, start + len(x))
             else:
                 constant = self._constant(name)
                 values[name] = np.full_like(x, constant) if name == "grad" else constant
@@ -107,8 +114,25 @@ def list_cases(options: argparse.Namespace) -> Iterator[Case]:
                 bounds = operation.bounds
                 narrow = bounds.narrow_sampled if sampled else bounds.narrow
                 bound = bounds.wide if dtype.itemsize > 2 else narrow
-                chosen = inputs.choose(dtype, options.exhaustive, sampled)
+                near = near_zeros(operation, dtype) if sampled and dtype.itemsize == 2 else None
+                chosen = inputs.choose(dtype, options.exhaustive, sampled, near)
                 yield Case(operation, dtype, sampled, chosen, computes, bound=bound)
+
+
+def near_zeros(operation: Operation, dtype: np.dtype[Any]) -> Array | None:
+    """Find the numbers of a 16-bit type next to a zero of a derivative; None if there is no zero.
+
+    The error of a sum that cancels is larger there than any sample of gradients is sure to show.
+    """
+    if operation.operands != ("grad", "x"):
+        return None
+    x = inputs.patterns(dtype, 1 << 16).part(0, 1 << 16)
+    with np.errstate(invalid="ignore"):
+        x = np.sort(x[np.isfinite(x)])
+    slopes = exact(operation, {"grad": np.ones_like(x), "x": x}, dtype)
+    assert slopes is not None  # float64 is wider
+    (at,) = np.nonzero(slopes[:-1] * slopes[1:] < 0)
+    return x[at[:, None] + np.arange(1 - NEAR, 1 + NEAR)].ravel() if at.size else None
 
 
 def _chosen(options: argparse.Namespace) -> list[Operation]:

@@ -18,6 +18,7 @@ Array = NDArray[Any]
 EVEN_INPUTS = 1 << 24
 HARD_INPUTS = 1 << 20
 NARROW_ROUNDS = 16
+NAN_INPUTS = 1 << 12
 SLOW_INPUTS = SLOW_HARD_INPUTS = 1 << 15
 
 
@@ -30,16 +31,23 @@ class Inputs:
     size : int
     part : callable
         ``part(start, stop)`` makes those from `start` to `stop`, but none beyond `size`.
+    random : int, optional
+        How many are tried with random gradients. Each of the others is there once for every
+        gradient.
     """
 
     size: int
     part: Callable[[int, int], Array]
+    random: int | None = None
 
 
-def choose(dtype: np.dtype[Any], exhaustive: bool, sampled: bool) -> Inputs:
-    """Choose the inputs of a type."""
+def choose(
+    dtype: np.dtype[Any], exhaustive: bool, sampled: bool, near_zeros: Array | None = None
+) -> Inputs:
+    """Choose the inputs of a type. A 16-bit type tries all gradients `near_zeros`."""
     if dtype.itemsize == 2:
-        return patterns(dtype, (NARROW_ROUNDS if sampled else 1) << 16)
+        rounds = patterns(dtype, (NARROW_ROUNDS if sampled else 1) << 16)
+        return rounds if near_zeros is None else with_every_gradient(rounds, near_zeros)
     if dtype.itemsize == 4 and exhaustive:
         return patterns(dtype, 1 << 28, 17) if sampled else patterns(dtype, 1 << 32)
     if dtype.itemsize == 4:
@@ -63,10 +71,37 @@ def patterns(dtype: np.dtype[Any], size: int, step: int = 1) -> Inputs:
     return Inputs(size, part)
 
 
+def with_every_gradient(first: Inputs, values: Array) -> Inputs:
+    """Add some numbers of a 16-bit type, each as often as there are gradients."""
+    size = first.size + (len(values) << 16)
+
+    def part(start: int, stop: int) -> Array:
+        positions = np.arange(max(start, first.size), min(stop, size)) - first.size
+        return np.concatenate([first.part(start, stop), values[positions >> 16]])
+
+    return Inputs(size, part, first.size)
+
+
+def nans(dtype: np.dtype[Any], count: int) -> Array:
+    """Make NaNs with random payloads, of which a random number of bits at the end are all set.
+
+    A shift turns such bits into the exponent of infinity.
+    """
+    info = np.finfo(dtype)
+    kind = np.dtype(f"u{dtype.itemsize}")
+    rng = np.random.Generator(np.random.SFC64(count))
+    bits = rng.integers(0, np.iinfo(kind).max, count, kind, endpoint=True)
+    bits |= np.array(np.inf, dtype).view(kind)
+    bits |= (kind.type(1) << rng.integers(1, info.nmant, count).astype(kind)) - kind.type(1)
+    return bits.view(dtype)
+
+
 def _make_sample(dtype: np.dtype[Any], count: int, hard: int) -> Array:
-    """Make NaN, infinities, about `hard` hard inputs, and a `sample` of `count`."""
+    """Make NaNs, infinities, about `hard` hard inputs, and a `sample` of `count`."""
     special = np.array([np.nan, -np.nan, np.inf, -np.inf, 0.0, -0.0], dtype)
-    return np.concatenate([special, _hard(dtype, hard), sample(dtype, count)])
+    return np.concatenate(
+        [special, nans(dtype, NAN_INPUTS), _hard(dtype, hard), sample(dtype, count)]
+    )
 
 
 # Not as a decorator: stubtest would compare the two signatures.

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastact._command.check.cases import Array, Case, Compute, Values
-from fastact._command.errors import rounded
+from fastact._command.errors import float_info, rounded
 from fastact._command.exact import Exact, ExactInMpmath, exact_results
 
 
@@ -133,6 +133,7 @@ def _measure_block(case: Case, start: int) -> list[Tally]:
         tally = _measure_errors(exact, values, result, start)
         if case.bound is not None:
             _check_range(tally, case, values, result, start)
+            _check_payload(tally, values, result, start)
             if case.operation.monotone:
                 _check_order(tally, case, compute, values["x"], result, start)
         if different is not None:
@@ -162,6 +163,19 @@ def _check_range(tally: Tally, case: Case, values: Values, result: Array, start:
     outside = (result < lowest) | (result > highest)
     name = "outside [{:g}, {:g}]".format(*case.operation.range)
     _add_fault(tally, name, outside, values, start)
+
+
+def _check_payload(tally: Tally, values: Values, result: Array, start: int) -> None:
+    """Check that the only NaN among numbers goes on. Its sign may change, and it becomes quiet."""
+    *others, x = (value for name, value in sorted(values.items(), key=lambda item: item[0] in "xy"))
+    lost = np.isnan(x)
+    if lost.any():
+        for other in others:
+            lost &= np.isfinite(other)
+        kind = np.dtype(f"u{x.dtype.itemsize}")
+        payload = kind.type((1 << (float_info(x.dtype).nmant - 1)) - 1)
+        lost &= ~np.isnan(result) | ((result.view(kind) ^ x.view(kind)) & payload != 0)
+        _add_fault(tally, "payload of NaN lost", lost, values, start)
 
 
 def _check_order(
