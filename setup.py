@@ -47,7 +47,7 @@ def write(path, text):
 
 
 def asked(targets):
-    """The instruction sets to build: all, or those that FASTACT_TARGETS names, as ``avx2,baseline``.
+    """The instruction sets to build: all, or those that FASTACT_TARGETS names: ``avx2,baseline``.
 
     For developers, who wait less; a package so built runs on processors that have one of them.
     """
@@ -124,7 +124,9 @@ KERNEL_FLAGS = [
 
 # A formula that is not inlined into its loop is a loop that is not vectorised.
 ALWAYS_INLINE = ("CYTHON_INLINE", "inline __attribute__((always_inline))")
-FEATURES = sorted({feature for target in load("targets").TARGETS for feature in target.features} - {"f16c"})
+FEATURES = sorted(
+    {feature for target in load("targets").TARGETS for feature in target.features} - {"f16c"}
+)
 NUMPY_API = [
     ("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"),
     ("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION"),
@@ -147,7 +149,7 @@ def extension(name, include=()):
 
 
 def kernels(target):
-    """The extension module of an instruction set, without the units, whose C code all of them share."""
+    """The extension module of an instruction set, without the units of kernels."""
     units = " ".join(f"UNIT({name})" for name in UNITS)
     return Extension(
         f"fastact._core.kernels._{target.name}",
@@ -258,9 +260,9 @@ class Build(build_ext):
             return self.problem(EMPTY_PROGRAM, compiled, linked) is None
 
         groups = [flag.split() for flag in flags]
-        if not known(sum(groups, [])):
+        if not known([word for words in groups for word in words]):
             groups = [words for words in groups if known(words)]
-        return sum(groups, [])
+        return [word for words in groups for word in words]
 
     def problem(self, source, flags=(), linked=()):
         """What compiler and linker say of a C program; None where it is built."""

@@ -3,10 +3,11 @@
 
     python asv_bench/compare.py NAME [--base HEAD] [--shape 65536] [--dtype float32] [--isa NAME]
 
-The tree is built in place already. The commit is built into build/compare, for the same instruction
-sets and with the objects that the tree has kept, so that only what differs is compiled. Times are
-medians of processes in alternating rounds. Instructions are those of one call, counted by callgrind if
-valgrind is installed. It does not run AVX-512: they are counted with the next best instruction set.
+The tree is built in place already. The commit is built into build/compare, for the same
+instruction sets and with the objects that the tree has kept, so that only what differs is compiled.
+Times are medians of processes in alternating rounds. Instructions are those of one call, counted by
+callgrind if valgrind is installed. It does not run AVX-512: they are counted with the next best
+instruction set.
 """
 
 import argparse

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 # As Cython writes it: quotations of the source, and all functions of a file of which one is used.
-CODE = '''\
+CODE = """\
 #include "near.h"
 static CYTHON_INLINE float __pyx_f_used(float x); /*proto*/
 static CYTHON_INLINE float __pyx_f_unused(float x) {
@@ -33,7 +33,7 @@ static CYTHON_INLINE float __pyx_f_used(float x) {
 float loop(float x) {
   return __pyx_f_used(x);
 }
-'''
+"""
 SCRIPT = "#!/bin/sh\necho cc {version}\n"
 
 

@@ -72,6 +72,11 @@ def test_choose():
         targets.choose(names, "other")
 
 
+def test_built_for_other_processors_only():
+    with pytest.raises(ImportError, match="build it again without FASTACT_TARGETS"):
+        targets.choose(())
+
+
 @pytest.mark.skipif(len(targets.TARGETS) == 1, reason="one instruction set only")
 def test_choice_that_the_processor_lacks():
     best = targets.TARGETS[0].name

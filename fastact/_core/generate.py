@@ -50,7 +50,9 @@ def units(
     training = ["add_to_rows", "sum_rows", "descend", "descend_with_momentum"]
     training += ["squared_error", "logistic_loss"]
     texts = {
-        "rows": _unit("rows", _includes("rows", "columns", "losses"), _of_reals([*rows, "softmax_loss"])),
+        "rows": _unit(
+            "rows", _includes("rows", "columns", "losses"), _of_reals([*rows, "softmax_loss"])
+        ),
         "training": _unit("training", _includes("training"), _of_reals(training)),
         "copies": _unit("copies", _includes("conversions", "copies"), copies),
     }

@@ -1,8 +1,8 @@
 """Objects that the build keeps: each C file is compiled once for all that its object depends on.
 
-The name of an object is a digest of the code, of the headers that it includes, of the compiler and its
-flags, and of the versions of Python and NumPy. So an object that is out of date is never linked, and
-what has changed back is not compiled again. `setup.py` loads this module by its path: it imports
+The name of an object is a digest of the code, of the headers that it includes, of the compiler and
+its flags, and of the versions of Python and NumPy. So an object that is out of date is never linked,
+and what has changed back is not compiled again. `setup.py` loads this module by its path: it imports
 nothing from fastact.
 """
 
@@ -35,8 +35,8 @@ _DECLARED = re.compile(_HEAD, re.MULTILINE)
 def essence(code: str) -> str:
     """C code of Cython without quotations of the source and inline functions that nothing calls.
 
-    Cython writes all functions of a `.pxd` file into each module that takes one of them. A change of
-    another one would otherwise change the digest.
+    Cython writes all functions of a `.pxd` file into each module that takes one of them. A change
+    of another one would otherwise change the digest.
     """
     code = _COMMENT.sub("", code)
     before = ""
@@ -59,8 +59,8 @@ class Objects:
     versions : str
         Versions of what the code is compiled with, besides the compiler.
     reports : bool
-        Whether the compiler, gcc, writes which loops it has vectorized. What it writes is kept beside
-        an object, in lines that start with the name of a function.
+        Whether the compiler, gcc, writes which loops it has vectorized. What it writes is kept
+        beside an object, in lines that start with the name of a function.
     """
 
     def __init__(
@@ -144,7 +144,8 @@ def _by_function(source: str, report: str) -> str:
     A function of fused types has the number of the type behind its name.
     """
     module = Path(source).stem
-    defined = re.compile(rf"^\w.*?\b__pyx_(?:fuse_(\d+)__pyx_)?f_{len(module)}{module}_(\w+)\(.*\{{$")
+    mangled = f"{len(module)}{module}"
+    defined = re.compile(rf"^\w.*?\b__pyx_(?:fuse_(\d+)__pyx_)?f_{mangled}_(\w+)\(.*\{{$")
     names = [""]
     for line in Path(source).read_text(encoding="utf-8").splitlines():
         found = defined.match(line)
@@ -154,7 +155,7 @@ def _by_function(source: str, report: str) -> str:
 
 
 def _headers(source: str, folders: tuple[str, ...]) -> set[str]:
-    """The headers that a file includes, and those that they include, as far as they are in `folders`.
+    """The headers that a file includes, and those that they include: what is found in `folders`.
 
     Conditions are not looked at, so there may be more. Those of the system belong to the compiler.
     """

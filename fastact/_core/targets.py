@@ -66,8 +66,13 @@ def choose(names: tuple[str, ...], forced: str | None = None) -> str:
     Raises
     ------
     ImportError
-        If `forced` is not the name of a supported instruction set.
+        If `forced` is not the name of a supported instruction set, or if there is none.
     """
+    if not names:
+        raise ImportError(
+            "fastact was built for instruction sets that this processor does not have; "
+            "build it again without FASTACT_TARGETS"
+        )
     if not forced:
         return names[0]
     if forced not in names:
