@@ -1,9 +1,9 @@
 """Objects that the build keeps: each C file is compiled once for all that its object depends on.
 
 The name of an object is a digest of the code, of the headers that it includes, of the compiler and
-its flags, and of the versions of Python and NumPy. So an object that is out of date is never linked,
-and what has changed back is not compiled again. `setup.py` loads this module by its path: it imports
-nothing from fastact.
+its flags, and of the versions of Python and NumPy. So an object that is out of date is never
+linked, and what has changed back is not compiled again. `setup.py` loads this module by its path:
+it imports nothing from fastact.
 """
 
 from __future__ import annotations
