@@ -185,7 +185,7 @@ def test_kernel_is_used(kernel):
 @looped("kind", ["f32", "f64"])
 def test_has_kernels(isa, name, kind):
     table = core.kernel_table(isa)
-    file = "fastact/_core/kernels/kernels.pxi"
+    file = "fastact/_core/generate.py"
     assert f"{name}_{kind}" in table, f"{file}: add a kernel {name}_{kind}"
     if operations.BY_NAME[name].parameter:
         assert f"{name}_shared_{kind}" in table, f"{file}: add a kernel {name}_shared_{kind}"
@@ -194,7 +194,7 @@ def test_has_kernels(isa, name, kind):
 @by_name
 def test_narrow_types_are_computed_as_the_record_says(isa, name):
     record, table = operations.BY_NAME[name], core.kernel_table(isa)
-    file = "fastact/_core/kernels/kernels.pxi"
+    file = "fastact/_core/generate.py"
     for kernel, narrow in ("narrow", "own"), ("f16", "bits"), ("bf16", "bits"):
         exists, wanted = f"{name}_{kernel}" in table, record.narrow == narrow
         assert exists == wanted, (
@@ -207,7 +207,7 @@ def test_narrow_types_are_computed_as_the_record_says(isa, name):
 def test_integers_are_kept_as_the_record_says(isa, name):
     exists, wanted = f"{name}_i32" in core.kernel_table(isa), operations.BY_NAME[name].integers
     assert exists == wanted, (
-        f"fastact/_core/kernels/kernels.pxi: {'add' if wanted else 'remove'} a kernel {name}_i32, "
+        f"fastact/_core/generate.py: {'add' if wanted else 'remove'} a kernel {name}_i32, "
         f"or change integers={wanted} in the record of {name}"
     )
 
