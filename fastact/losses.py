@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastact._core.operands import float_dtype, real_array, refuse_masked, wide
 from fastact._core.pools import Pool, alike
-from fastact._core.training import LogisticLoss, SoftmaxLoss, SquaredError, all_within
+from fastact._core.training import LogisticLoss, SoftmaxLoss, SquaredError
 
 __all__ = ["BCEWithLogitsLoss", "CrossEntropyLoss", "Loss", "MSELoss"]
 
@@ -28,13 +28,17 @@ class Loss:
 
     16-bit types are computed in float32, other types in the dtype of the prediction.
     Floating-point warnings are suppressed. The loss of an empty batch is NaN.
+
+    A gradient array is reused once the caller holds no reference to it. A loss keeps at most 12 of
+    them, of less than 4 MiB, within the limit that `fastact.set_buffer_limit` sets;
+    `fastact.release_buffers` frees them.
     """
 
-    __slots__ = ("_dtype", "_gradient", "_pool")
+    __slots__ = ("_pool", "_saved")
 
     def __init__(self) -> None:
-        self._gradient: NDArray[Any] | None = None
-        self._dtype: Any = None
+        # The gradient and the dtype that it is to have: together, for threads that share the loss.
+        self._saved: tuple[NDArray[Any], Any] | None = None
         self._pool = Pool()
 
     def __call__(self, prediction: ArrayLike, target: ArrayLike, /) -> float:
@@ -76,7 +80,8 @@ class Loss:
         float
             The mean.
         """
-        value, self._gradient, self._dtype = self._computed(prediction, target)
+        value, gradient, dtype = self._computed(prediction, target)
+        self._saved = gradient, dtype
         return value
 
     def backward(self) -> NDArray[Any]:
@@ -94,13 +99,14 @@ class Loss:
         RuntimeError
             If `forward` has not been called.
         """
-        gradient = self._gradient
-        if gradient is None:
+        saved = self._saved
+        if saved is None:
             raise RuntimeError(
                 f"{self!r}: backward() before forward(), which keeps what backward() needs; "
                 "loss(prediction, target) keeps nothing"
             )
-        return gradient if gradient.dtype == self._dtype else _narrowed(gradient, self._dtype)
+        gradient, dtype = saved
+        return gradient if gradient.dtype == dtype else _narrowed(gradient, dtype)
 
     def _computed(self, prediction: Any, target: Any) -> tuple[float, NDArray[Any], np.dtype[Any]]:
         """Compute the loss, the gradient to save, and the dtype that it is to have."""
@@ -183,7 +189,9 @@ class CrossEntropyLoss(Loss):
 
     The classes are along the last axis of the logits. The target is either the integer index of
     the correct class, with the shape of the logits without the last axis, or the probabilities of
-    the classes, with the shape of the logits. An index out of range raises a ValueError.
+    the classes, with the shape of the logits. An index out of range raises a ValueError. Integers
+    with the shape of the logits raise a TypeError, as in PyTorch, because they may be meant as
+    either. Convert a one-hot encoding by ``target.astype(np.float32)``.
 
     The gradient is (softmax(prediction) - p) / n if the probabilities p of each sample sum to 1.
     For class indices, value and gradient keep their digits where a prediction is almost certain:
@@ -195,6 +203,12 @@ class CrossEntropyLoss(Loss):
     def _target(self, target: NDArray[Any], prediction: NDArray[Any]) -> NDArray[Any]:
         shape = prediction.shape
         if target.ndim == len(shape):
+            if shape and target.shape == shape and target.dtype.kind in "iu":
+                raise TypeError(
+                    f"{self!r}: the target has the shape of the prediction, {shape}, and dtype "
+                    f"{target.dtype}; wanted indices of shape {shape[:-1]}, or probabilities of a "
+                    "floating-point dtype"
+                )
             return super()._target(target, prediction)
         if target.shape != shape[:-1]:
             raise ValueError(
@@ -203,18 +217,20 @@ class CrossEntropyLoss(Loss):
             )
         if target.dtype.kind not in "iu":
             raise TypeError(f"{self!r}: indices of dtype {target.dtype}, wanted integers")
+        if target.dtype == np.uint64:  # the only dtype with numbers that intp lacks
+            target = np.minimum(target, np.iinfo(np.intp).max)
         # A copy: another thread may change the target after the check, and the gradient is written
         # at the labels.
-        labels = np.array(target, np.intp, order="C")
-        if not all_within(labels, shape[-1]):
-            raise ValueError(
-                f"{self!r}: the target has indices from {target.min()} to {target.max()}, "
-                f"there are {shape[-1]} classes"
-            )
-        return labels
+        return np.array(target, np.intp, order="C")
 
     def _value(self, prediction: NDArray[Any], target: NDArray[Any]) -> tuple[float, NDArray[Any]]:
         if not prediction.ndim:
             raise ValueError(f"{self!r}: the prediction must have at least one axis, of classes")
         gradient = self._empty(prediction)
-        return _softmax_loss(prediction, target, gradient), gradient
+        value = _softmax_loss(prediction, target, gradient)
+        if value is None:
+            raise ValueError(
+                f"{self!r}: the target has indices from {target.min()} to {target.max()}, "
+                f"there are {prediction.shape[-1]} classes"
+            )
+        return value, gradient

@@ -21,6 +21,9 @@ from math import inf, isfinite
 from numbers import Real
 from typing import Any, SupportsFloat
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fastact._core.operands import shown
 from fastact._core.training import Descent
 from fastact.layers import Layer
@@ -51,9 +54,14 @@ class SGD:
         If `model` is not a layer, or if `lr` or `momentum` is not a real number.
     ValueError
         If `lr` or `momentum` is out of range, or if the model has no parameters.
+
+    Notes
+    -----
+    Pickles and deep copies contain the model. To keep the two together, pickle or copy both at
+    once: ``model, optimizer = copy.deepcopy((model, optimizer))``.
     """
 
-    __slots__ = ("_descent", "_lr", "_momentum")
+    __slots__ = ("_descent", "_lr", "_model", "_momentum")
 
     def __init__(self, model: Layer, lr: SupportsFloat, momentum: SupportsFloat = 0.0) -> None:
         if not isinstance(model, Layer):
@@ -65,6 +73,7 @@ class SGD:
         self._momentum = _number("momentum", momentum)
         if self._momentum >= 1:
             raise ValueError(f"momentum must be less than 1, not {momentum!r}")
+        self._model = model
         self._descent = Descent(
             [*parameters.values()], [gradients[name] for name in parameters], self._momentum > 0
         )
@@ -86,6 +95,35 @@ class SGD:
     def step(self) -> None:
         """Update the parameters by one step."""
         self._descent.step(self._lr, self._momentum)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy the model, the settings and the velocities."""
+        return type(self), (self._model, self._lr, self._momentum), self._descent.velocities
+
+    def __setstate__(self, velocities: list[NDArray[Any]]) -> None:
+        """Restore the velocities, by copying them.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the state is not that of an optimizer of the same model. Nothing is changed in this
+            case.
+        """
+        own = self._descent.velocities or []
+        if not isinstance(velocities, list) or not all(
+            isinstance(v, np.ndarray) for v in velocities
+        ):
+            raise TypeError(f"the state of an SGD must be a list of arrays, not {velocities!r}")
+        shapes, wanted = [v.shape for v in velocities], [v.shape for v in own]
+        if shapes != wanted:
+            raise ValueError(f"velocities of the shapes {shapes}, wanted {wanted}")
+        if not all(
+            np.can_cast(v.dtype, to.dtype, "same_kind")
+            for v, to in zip(velocities, own, strict=True)
+        ):
+            raise TypeError(f"velocities of the dtypes {[v.dtype for v in velocities]}")
+        for velocity, to in zip(velocities, own, strict=True):
+            np.copyto(to, velocity)
 
     def __repr__(self) -> str:
         """Show the settings."""

@@ -51,7 +51,6 @@ BAD_ARRAYS = {
     "objects": (WEIGHT.astype("O"), BIAS.astype("O"), TypeError, "not object"),
     "lists": (WEIGHT.tolist(), BIAS.tolist(), TypeError, "not list"),
     "None": (WEIGHT, None, TypeError, "bias must be an ndarray, not NoneType"),
-    "matrix": (WEIGHT.view(np.matrix), BIAS, TypeError, "not matrix"),
     "masked": (WEIGHT, np.ma.masked_array(BIAS, [1, 0, 0]), TypeError, "not MaskedArray"),
 }
 BAD_STATES = {
@@ -87,6 +86,11 @@ def test_a_bad_state_changes_nothing(state, error, match):
 def test_a_dense_pass_refuses_them_too(weight, bias, error, match):
     with pytest.raises(error, match=match):
         Dense(weight, bias)
+
+
+def test_a_dense_pass_refuses_subclasses():
+    with pytest.raises(TypeError, match="not matrix"):
+        Dense(WEIGHT.view(np.matrix), BIAS)
 
 
 @pytest.mark.parametrize(
@@ -270,14 +274,17 @@ def resize(array):
     array.resize(1, refcheck=False)
 
 
-CHANGES = {
+RESIZES = {
     "smaller": resize,
     "larger": lambda array: array.resize(10**6, refcheck=False),
+}
+CHANGES = {
     "shape": lambda array: setattr(array, "shape", (1, -1) if array.ndim == 1 else (-1,)),
     "dtype": lambda array: setattr(array, "dtype", np.int32),
     "wider dtype": lambda array: setattr(array, "dtype", np.float64),
     "byte order": lambda array: setattr(array, "dtype", array.dtype.newbyteorder()),
     "strides": lambda array: setattr(array, "strides", (0,) * array.ndim),
+    "other memory": lambda array: array.__setstate__(np.zeros(1, array.dtype).__reduce__()[2]),
 }
 every_change = pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 
@@ -322,7 +329,7 @@ def test_gradients_changed_in_place(name, change):
         assert np.array_equal(layer.weight, weight)
 
 
-@every_change
+@pytest.mark.parametrize("change", (CHANGES | RESIZES).values(), ids=CHANGES | RESIZES)
 @pytest.mark.parametrize("which", ["input", "output"])
 def test_what_is_kept_changed_in_place(which, change):
     for layer in layers_of_all_kinds():
@@ -337,15 +344,35 @@ def test_what_is_kept_changed_in_place(which, change):
             assert not any(gradient.any() for gradient in layer.gradients().values())
 
 
-def test_resized_and_back():
+@pytest.mark.parametrize("refcheck", [True, False])
+def test_arrays_of_a_layer_cannot_be_resized(refcheck):
+    """Not by another thread either, while a product is computed without the GIL."""
+    for layer in layers_of_all_kinds():
+        for array in (*layer.parameters().values(), *layer.gradients().values()):
+            shape = array.shape
+            for n in (1, 10**6):
+                with pytest.raises(ValueError, match="cannot resize"):
+                    array.resize(n, refcheck=refcheck)
+            assert array.shape == shape
+
+
+def test_other_memory_of_the_same_shape():
     layer = Linear(6, 4, seed=0)
-    weight = layer.weight.copy()
     x = np.ones((3, 6), np.float32)
-    wanted = layer(x)
-    layer.weight.resize(10**6, refcheck=False)
-    layer.weight.resize((4, 6), refcheck=False)
-    assert np.array_equal(layer.weight, weight)
-    assert np.array_equal(layer(x), wanted)
+    for array in layer.parameters().values():
+        array.__setstate__((2 * array).__reduce__()[2])
+    assert np.array_equal(layer(x), x @ layer.weight.T + layer.bias)
+
+
+def test_an_input_of_three_axes_that_was_resized():
+    """It is kept as a matrix, which is a view that the input has left behind."""
+    for layer in layers_of_all_kinds():
+        x = np.ones((300, 40, 6), np.float32)
+        y = layer.forward(x)
+        x.resize(1, refcheck=False)
+        with pytest.raises(ValueError, match=r"input kept by forward\(\): changed in place"):
+            layer.backward(y)
+        assert not any(gradient.any() for gradient in layer.gradients().values())
 
 
 @pytest.mark.parametrize("name", ["weight", "bias"])
@@ -367,7 +394,7 @@ def test_an_activation_that_changes_the_arrays():
         __slots__ = ("layer",)
 
         def _gradient(self, grad, kept, out, /):
-            self.layer.gradients()["bias"].resize(1, refcheck=False)
+            self.layer.gradients()["bias"].shape = (1, -1)
             return grad
 
     activation = Evil()

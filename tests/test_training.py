@@ -1,5 +1,6 @@
 """Losses and gradient descent, and that they train."""
 
+import array
 import copy
 import doctest
 import pickle
@@ -283,6 +284,35 @@ def test_labels_out_of_range(dtype):
     for wrong in {limits.min, limits.max, 3} - {0}:
         with pytest.raises(ValueError, match="there are 3 classes"):
             CrossEntropyLoss()(np.ones((2, 3)), np.array([1, wrong], dtype))
+
+
+@pytest.mark.parametrize("code", "bBhHiIlLqQ")
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_labels_of_all_types_of_c(dtype, code):
+    """Two of them may be the same, such as long and long long."""
+    prediction = operands(ROWS["ce, indices"], (2, 3), dtype)[0]
+    loss = CrossEntropyLoss()
+    wanted = loss.forward(prediction, [0, 2]), loss.backward().tobytes()
+    for labels in (
+        array.array(code, [0, 2]),
+        np.array([0, 2], code),
+        np.array([0, 2], code)[::-1][::-1],
+    ):
+        assert loss.forward(prediction, np.asarray(labels)) == wanted[0]
+        assert loss.backward().tobytes() == wanted[1]
+
+
+@pytest.mark.parametrize("code", "bBhHiIlLqQ")
+def test_integers_in_the_shape_of_the_prediction_are_refused(code):
+    """They may be meant as classes, or as probabilities."""
+    for shape in ((2, 3), (3,), (0, 3), (2, 3, 1)):
+        target = np.ones(shape, code)
+        for prediction in (np.zeros(shape), np.zeros(shape, "float16"), np.zeros(shape, int)):
+            with pytest.raises(TypeError, match=r"wanted indices of shape .*, or probabilities"):
+                CrossEntropyLoss()(prediction, target)
+    hot = np.eye(3, dtype=bool)
+    loss = CrossEntropyLoss()
+    assert loss(np.zeros((3, 3)), hot) == loss(np.zeros((3, 3)), hot.astype("f8"))
 
 
 def test_labels_are_copied_before_they_are_checked():

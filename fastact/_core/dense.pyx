@@ -15,6 +15,11 @@ threads.
 
 Results are allocated from a `Pool`, which reuses an array once nothing else refers to it.
 
+NumPy's product runs code of others: its warnings call functions that a user has set, and other
+threads run while it computes. So what was checked before a product is checked again before
+memory is read or written after it. The parameters and their gradients cannot be resized while
+a layer has them, because it holds weak references to them.
+
 The arrays that `forward` saves for `backward` are read and written together. The GIL sees to
 that, or a critical section where there is none. Threads that share a layer may get the arrays
 that another thread has saved, but never a mix of both.
@@ -25,7 +30,7 @@ cimport numpy as cnp
 
 from fastact._core.engine cimport run, store_number
 from fastact._core.kernel cimport Kernel, loop_of
-from fastact._core.pools cimport Pool, fresh
+from fastact._core.pools cimport Pool, dangles, fresh, held, overlap
 from fastact._core.threads cimport RELEASE, split
 from fastact._core.ufuncs cimport kernel_of
 
@@ -137,6 +142,7 @@ cdef class Dense:
     # and the shapes of output and input.
     cdef readonly object x, kept, shape, x_shape
     cdef cnp.ndarray transposed
+    cdef tuple references
     cdef object activation
     cdef const Kernel *function
     cdef const Kernel *derivative
@@ -145,7 +151,8 @@ cdef class Dense:
     cdef bint keeps_input, has_operand
     cdef double operand                              # room for one element of either type
     cdef int type_number
-    cdef Py_ssize_t item, columns, inputs
+    cdef readonly Py_ssize_t columns, inputs
+    cdef Py_ssize_t item
 
     def __init__(
         self, weight, bias, activation=None, function=None, gradient=None, operand=None,
@@ -158,6 +165,7 @@ cdef class Dense:
         self.transposed = weight.T
         self.weight_gradient = np.zeros(weight.shape, weight.dtype)
         self.bias_gradient = np.zeros(bias.shape, bias.dtype)
+        self.references = held((weight, bias, self.weight_gradient, self.bias_gradient))
         self.pool = Pool()
         self.type_number, self.item = type_number, weight.itemsize
         self.columns, self.inputs = weight.shape
@@ -194,6 +202,12 @@ cdef class Dense:
         return (cnp.PyArray_TYPE(array) == self.type_number and cnp.PyArray_ISCARRAY_RO(array)
                 and (<object> array).shape == shape)
 
+    cpdef bint overwrites(self, cnp.ndarray array) except -1:
+        """Whether `backward` writes to memory of an array."""
+        if self.weight_gradient is None:
+            return False
+        return overlap(array, self.weight_gradient) or overlap(array, self.bias_gradient)
+
     def forget(self):
         """Release the arrays that `forward` saved."""
         with cython.critical_section(self):
@@ -223,7 +237,7 @@ cdef class Dense:
             raise ValueError("backward() before forward()")
         if not flat(grad, self.type_number, n) or n % self.columns:
             raise ValueError(f"a gradient of shape {(<object> grad).shape}, wanted {self.shape}")
-        if cnp.PyArray_TYPE(x) != self.type_number or cnp.PyArray_NDIM(x) != 2 or (
+        if cnp.PyArray_TYPE(x) != self.type_number or cnp.PyArray_NDIM(x) != 2 or dangles(x) or (
                 cnp.PyArray_DIM(x, 0) != n // self.columns or cnp.PyArray_DIM(x, 1) != self.inputs):
             raise self.changed("the input kept by forward()", (x,))
         if kept is not None and not flat(kept, self.type_number, n):
@@ -254,7 +268,7 @@ cdef class Dense:
         """Compute the output and save the arrays that `backward` needs; x must satisfy `takes`."""
         cdef bint linear = self.function == NULL and self.activation is None
         self.check()
-        x_matrix = matrix(x, self.inputs)
+        x_matrix = matrix(x.copy() if self.overwrites(x) else x, self.inputs)
         z = self.empty(x, self.columns, self.pool)
         y = self.empty(x, self.columns, self.pool) if self.keeps_input else z
         y = self.compute(x_matrix, z, y)
@@ -264,7 +278,7 @@ cdef class Dense:
             self.x, self.x_shape, self.shape, self.kept = x_matrix, x_shape, shape, kept
         return y
 
-    def backward(self, cnp.ndarray grad, bint input_gradient):
+    def backward(self, cnp.ndarray grad not None, bint input_gradient):
         """Compute the gradients of the parameters, and return that of x if requested.
 
         `grad` must be a contiguous array of the type of the layer, with the shape of the output.
@@ -272,22 +286,26 @@ cdef class Dense:
         cdef cnp.ndarray x, kept
         with cython.critical_section(self):
             x, kept, x_shape = self.x, self.kept, self.x_shape
-        self.check_backward(grad, x, kept)           # before anything is written
+        self.check_backward(grad, x, kept)
+        if self.overwrites(grad):
+            grad = grad.copy()
         dz = grad
-        if self.function != NULL:
+        if self.function != NULL or self.activation is not None:
             dz = self.pool.take(cnp.PyArray_NDIM(grad), cnp.PyArray_DIMS(grad), self.type_number)
-        elif self.activation is not None:
-            dz = self.pool.take(cnp.PyArray_NDIM(grad), cnp.PyArray_DIMS(grad), self.type_number)
+        if self.function == NULL and self.activation is not None:
             put(self.activation._gradient(grad, kept, dz), dz)
-            self.check_backward(dz, x, kept)         # again, because _gradient is arbitrary code
+            grad = dz                                # all that the pass reads
+        self.check_backward(grad, x, kept)           # before anything is written
+        if not flat(dz, self.type_number, cnp.PyArray_SIZE(grad)):
+            raise self.changed("the gradient", (grad,))
         cnp.PyArray_FILLWBYTE(self.bias_gradient, 0)
         self.run_pass(self.derivative, self.sum_rows, True, grad, kept, dz, self.bias_gradient)
-        dz_matrix = matrix(dz, self.columns)
-        product(dz_matrix.T, x, self.weight_gradient)
+        product(matrix(dz, self.columns).T, x, self.weight_gradient)
         if not input_gradient:
             return None
         x_gradient = self.pool.empty(x_shape, self.weight.dtype)
-        product(dz_matrix, self.weight, matrix(x_gradient, self.inputs))
+        self.check_backward(dz, x, kept)             # again; no view of an array is older than this
+        product(matrix(dz, self.columns), self.weight, matrix(x_gradient, self.inputs))
         return x_gradient
 
     cdef object empty(self, cnp.ndarray x, Py_ssize_t columns, Pool pool):
@@ -310,6 +328,7 @@ cdef class Dense:
         """Compute the output in y; if z is another array, it receives the input of f."""
         sums = z if self.function == NULL else y
         product(x_matrix, self.transposed, matrix(z, self.columns))
+        self.check()                                 # again, because the product runs code of others
         self.run_pass(self.function, self.add_to_rows, False, z, None, sums, self.bias)
         if self.activation is not None:
             put(self.activation(z, out=y), y)

@@ -129,7 +129,10 @@ cdef lock_t table = UNLOCKED          # held where one of the following is read 
 cdef Block blocks[SLOTS]              # oldest first
 cdef int count = 0
 cdef size_t kept = 0                  # bytes in all
+cdef size_t lent = 0                  # bytes of what pools keep, which the limit is for as well
 cdef size_t limit = 0
+
+others = []                           # functions that free what pools keep, and return how many bytes it had
 
 
 cdef size_t rounded(size_t size) noexcept:
@@ -150,6 +153,23 @@ cdef void remove(int i) noexcept:
     while i < count:
         blocks[i] = blocks[i + 1]
         i += 1
+
+
+cdef size_t room() noexcept:
+    """Bytes that the blocks may have in all."""
+    return limit - lent if lent < limit else 0
+
+
+cdef bint lend(Py_ssize_t size) noexcept:
+    global lent
+    cdef bint fits
+    acquire(&table)
+    fits = size <= 0 or <size_t> size <= limit and lent <= limit - <size_t> size
+    if fits:
+        lent += size
+        drop(room())
+    release(&table)
+    return fits
 
 
 cdef void drop(size_t wanted) noexcept:
@@ -206,10 +226,10 @@ cdef void block_free(void *ctx, void *address, size_t size) noexcept:
         return
     size = rounded(size)
     acquire(&table)
-    if size > limit:
+    if size > room():
         free(address)
     else:
-        drop(limit - size)
+        drop(room() - size)
         if count == SLOTS:
             drop(kept - 1)
         offer(address, size)
@@ -291,12 +311,15 @@ cdef object new_array(
 def release_buffers():
     """Give the kept buffers of freed results back to the system.
 
+    These include the results that layers and losses keep in order to use their memory again,
+    unless they are still referred to.
+
     Returns
     -------
     int
         How many bytes they had.
     """
-    return release_blocks()
+    return sum(release_others() for release_others in others) + release_blocks()
 
 
 def set_buffer_limit(n):
@@ -305,6 +328,7 @@ def set_buffer_limit(n):
     A result of 4 MiB or more that is allocated by a function of fastact is kept when it is
     freed, and handed out again as the next result of its size: fresh memory costs
     more than computing a large result. The system may take kept pages when memory is short.
+    Layers and losses also keep a few of their smaller results. The limit is for both together.
 
     Parameters
     ----------
@@ -329,11 +353,16 @@ def set_buffer_limit(n):
     if wanted < 0:
         raise ValueError(f"limit in bytes: {n} given, wanted 0 or more")
     cdef size_t following = min(wanted, sys.maxsize), previous
+    cdef bint exceeded
     acquire(&table)
     previous = limit
     limit = following
-    drop(limit)
+    drop(room())
+    exceeded = lent > limit
     release(&table)
+    if exceeded:
+        for release_others in others:
+            release_others()
     return previous
 
 

@@ -23,7 +23,9 @@ def real_array(who: object, operand: ArrayLike, dtype: np.dtype[Any]) -> NDArray
     array = np.asarray(operand)
     if not np.can_cast(array.dtype, dtype, "same_kind"):
         raise TypeError(f"{who!r}: an operand has dtype {array.dtype}, wanted {dtype}")
-    return np.require(array, dtype, ["C", "ALIGNED"])
+    array = np.require(array, dtype, ["C", "ALIGNED"])
+    # Two of C's types may be the same, such as long and long long. NumPy keeps the one it is given.
+    return array if array.dtype.num == dtype.num else array.view(dtype)
 
 
 def shown(value: Any) -> str:

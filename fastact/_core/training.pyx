@@ -6,7 +6,7 @@ from libc.math cimport NAN
 
 from fastact._core.flags cimport flags_t, restore_flags, save_flags
 from fastact._core.kernel cimport loop_of
-from fastact._core.pools cimport alike
+from fastact._core.pools cimport alike, held, overlap
 from fastact._core.threads cimport RELEASE, split
 
 import numpy as np
@@ -48,6 +48,8 @@ cdef class MeanLoss:
         cdef double total = 0, scale
         cdef float narrow_scale
         cdef Py_ssize_t i, n = cnp.PyArray_SIZE(prediction)
+        cdef mean_loss_t loop = self.wide
+        cdef void *factor = &scale
         if not alike(prediction, target) or not alike(prediction, gradient):
             raise TypeError("wanted contiguous arrays of one type and shape")
         scale = self.scale(max(n, 1))
@@ -55,13 +57,16 @@ cdef class MeanLoss:
         for i in range(LANES):
             sums[i] = 0
         if cnp.PyArray_TYPE(prediction) == cnp.NPY_FLOAT:
-            self.narrow(
-                cnp.PyArray_DATA(prediction), cnp.PyArray_DATA(target), &narrow_scale,
+            loop, factor = self.narrow, &narrow_scale
+        if n < RELEASE:
+            loop(
+                cnp.PyArray_DATA(prediction), cnp.PyArray_DATA(target), factor,
                 cnp.PyArray_DATA(gradient), sums, n)
         else:
-            self.wide(
-                cnp.PyArray_DATA(prediction), cnp.PyArray_DATA(target), &scale,
-                cnp.PyArray_DATA(gradient), sums, n)
+            with nogil:
+                loop(
+                    cnp.PyArray_DATA(prediction), cnp.PyArray_DATA(target), factor,
+                    cnp.PyArray_DATA(gradient), sums, n)
         for i in range(LANES):
             total += sums[i]
         return total / n if n else NAN
@@ -88,16 +93,18 @@ cdef class LogisticLoss(MeanLoss):
         super().__init__("logistic_loss", table)
 
 
-def all_within(cnp.ndarray labels, Py_ssize_t n):
-    """Whether all elements of a contiguous array of the type intp are in range(n)."""
-    cdef Py_ssize_t *values = <Py_ssize_t *> cnp.PyArray_DATA(labels)
+cdef bint all_within(const Py_ssize_t *labels, Py_ssize_t count, Py_ssize_t n) noexcept nogil:
+    """Whether all labels are in range(n)."""
     cdef Py_ssize_t i
     cdef bint wrong = False
-    if cnp.PyArray_TYPE(labels) != cnp.NPY_INTP or not cnp.PyArray_ISCARRAY_RO(labels):
-        raise TypeError("wanted a contiguous array of the type intp")
-    for i in range(cnp.PyArray_SIZE(labels)):
-        wrong |= values[i] < 0 or values[i] >= n
+    for i in range(count):
+        wrong |= labels[i] < 0 or labels[i] >= n
     return not wrong
+
+
+cdef bint are_labels(cnp.ndarray target) noexcept:
+    """Whether the elements are of the size and kind of intp, whichever of C's types they have."""
+    return cnp.PyArray_ISSIGNED(target) and cnp.PyArray_ITEMSIZE(target) == sizeof(Py_ssize_t)
 
 
 cdef class SoftmaxLoss:
@@ -114,38 +121,56 @@ cdef class SoftmaxLoss:
     def __call__(self, cnp.ndarray prediction, cnp.ndarray target, cnp.ndarray gradient):
         """Return the loss, and write the gradient to `gradient`.
 
-        The target has a class for each row of the prediction, which is not checked, as contiguous
-        integers of the type intp; or a weight for each element of the prediction.
+        The target has a class for each row of the prediction, as contiguous integers of the size
+        of intp; or a weight for each element of the prediction. If a class is out of range, return
+        None and write nothing. No other thread may write to the classes meanwhile.
         """
         cdef double loss = 0, scale
         cdef float narrow_scale
         cdef Py_ssize_t n = 0, rows = 0
-        cdef flags_t flags
         cdef Py_ssize_t *labels = NULL
+        cdef softmax_loss_t loop = self.wide
+        cdef void *factor = &scale
+        cdef bint done
         if not alike(prediction, gradient) or not prediction.ndim:
             raise TypeError("wanted contiguous arrays of one type and shape")
         n = prediction.shape[prediction.ndim - 1]
         rows = cnp.PyArray_SIZE(prediction) // n if n else 0
-        if cnp.PyArray_TYPE(target) == cnp.NPY_INTP:
-            if not cnp.PyArray_ISCARRAY_RO(target) or cnp.PyArray_SIZE(target) != rows:
+        if are_labels(target):
+            if not cnp.PyArray_ISCARRAY_RO(target) or n and cnp.PyArray_SIZE(target) != rows:
                 raise TypeError("wanted a contiguous array with a class for each row")
             labels = <Py_ssize_t *> cnp.PyArray_DATA(target)
         elif not alike(prediction, target):
             raise TypeError("wanted contiguous arrays of one type and shape")
         scale = max(rows, 1)
         narrow_scale = <float> scale
-        with nogil:
-            flags = save_flags()
-            if cnp.PyArray_TYPE(gradient) == cnp.NPY_FLOAT:
-                self.narrow(
-                    cnp.PyArray_DATA(prediction), labels, cnp.PyArray_DATA(target), &narrow_scale,
-                    cnp.PyArray_DATA(gradient), &loss, rows, n)
-            else:
-                self.wide(
-                    cnp.PyArray_DATA(prediction), labels, cnp.PyArray_DATA(target), &scale,
-                    cnp.PyArray_DATA(gradient), &loss, rows, n)
-            restore_flags(flags)
+        if cnp.PyArray_TYPE(gradient) == cnp.NPY_FLOAT:
+            loop, factor = self.narrow, &narrow_scale
+        if cnp.PyArray_SIZE(gradient) < RELEASE:
+            done = run_softmax_loss(loop, prediction, labels, target, factor, gradient, &loss, rows, n)
+        else:
+            with nogil:
+                done = run_softmax_loss(
+                    loop, prediction, labels, target, factor, gradient, &loss, rows, n)
+        if not done:
+            return None
         return loss / rows if rows else NAN
+
+
+cdef bint run_softmax_loss(
+    softmax_loss_t loop, cnp.ndarray prediction, const Py_ssize_t *labels, cnp.ndarray target,
+    void *factor, cnp.ndarray gradient, double *loss, Py_ssize_t rows, Py_ssize_t n
+) noexcept nogil:
+    """Run the loop, if all labels are in range."""
+    cdef flags_t flags
+    if labels != NULL and not all_within(labels, cnp.PyArray_SIZE(target), n):
+        return False
+    flags = save_flags()
+    loop(
+        cnp.PyArray_DATA(prediction), labels, cnp.PyArray_DATA(target), factor,
+        cnp.PyArray_DATA(gradient), loss, rows, n)
+    restore_flags(flags)
+    return True
 
 
 # ------------------------------------------------------------ gradient descent
@@ -185,6 +210,8 @@ cdef class Descent:
     """
 
     cdef readonly list parameters, gradients, velocities
+    cdef tuple references
+    cdef list shared                 # whether each gradient shares memory with a parameter; None if none does
     cdef void *narrow
     cdef void *wide
 
@@ -198,6 +225,9 @@ cdef class Descent:
         name = "descend_with_momentum" if momentum else "descend"
         self.narrow, self.wide = loop_of(table, f"{name}_f32"), loop_of(table, f"{name}_f64")
         self.parameters, self.gradients = list(parameters), list(gradients)
+        self.references = held(self.parameters + self.gradients)
+        shared = [overlaps_any(gradient, self.parameters) for gradient in self.gradients]
+        self.shared = shared if any(shared) else None
         self.velocities = [np.zeros_like(p) for p in self.parameters] if momentum else None
 
     def step(self, double rate, double momentum):
@@ -206,23 +236,25 @@ cdef class Descent:
         cdef double[3] wide_settings = [rate, momentum, DBL_MIN]
         cdef Step this
         cdef cnp.ndarray array
+        cdef list gradients
         cdef Py_ssize_t i, n
         for array in self.parameters:
             if not cnp.PyArray_ISWRITEABLE(array):
                 raise ValueError(f"a parameter of shape {(<object> array).shape} is read-only")
         for i in range(len(self.parameters)):
-            if (not alike(self.parameters[i], self.gradients[i]) or self.velocities is not None
-                    and not alike(self.parameters[i], self.velocities[i])):
-                raise ValueError(
-                    f"a parameter and its gradient were changed in place: {self.parameters[i].dtype} of "
-                    f"shape {self.parameters[i].shape}, {self.gradients[i].dtype} of shape "
-                    f"{self.gradients[i].shape}")
+            self.check(i, self.gradients)
+        gradients = self.gradients
+        if self.shared is not None:                  # all are read before a parameter is written
+            gradients = [
+                gradient.copy() if shared else gradient
+                for gradient, shared in zip(gradients, self.shared)]
         for i in range(len(self.parameters)):
+            self.check(i, gradients)                 # again: another thread may have run meanwhile
             array = self.parameters[i]
             n = cnp.PyArray_SIZE(array)
             this.item = cnp.PyArray_ITEMSIZE(array)
             this.parameter = cnp.PyArray_BYTES(array)
-            this.gradient = cnp.PyArray_BYTES(<cnp.ndarray> self.gradients[i])
+            this.gradient = cnp.PyArray_BYTES(<cnp.ndarray> gradients[i])
             this.velocity = NULL
             if self.velocities is not None:
                 this.velocity = cnp.PyArray_BYTES(<cnp.ndarray> self.velocities[i])
@@ -235,3 +267,21 @@ cdef class Descent:
             else:
                 with nogil:
                     split(run_step, &this, n, 64, n)
+
+    cdef int check(self, Py_ssize_t i, list gradients) except -1:
+        """Raise an error if a parameter, its gradient or its velocity was changed in place."""
+        cdef object parameter = self.parameters[i], gradient = gradients[i]
+        if (not alike(parameter, gradient)
+                or self.velocities is not None and not alike(parameter, self.velocities[i])):
+            raise ValueError(
+                f"a parameter and its gradient were changed in place: {parameter.dtype} of shape "
+                f"{parameter.shape}, {gradient.dtype} of shape {gradient.shape}")
+        return 0
+
+
+cdef bint overlaps_any(cnp.ndarray gradient, list parameters) except -1:
+    """Whether a gradient may share memory with a parameter."""
+    for parameter in parameters:
+        if overlap(gradient, parameter):
+            return True
+    return False

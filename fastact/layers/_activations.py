@@ -124,6 +124,9 @@ class Activation(Layer):
     def _forget(self) -> None:
         self._kept = None
 
+    def _overwrites(self, x: NDArray[Any]) -> bool:
+        return False
+
 
 # Layers without settings use the ufunc itself as `__call__`. For a small array, a wrapper method
 # would take longer than the ufunc.

@@ -175,6 +175,10 @@ class Layer:
     def _forget(self) -> None:
         """Release the arrays that `forward` saved."""
 
+    def _overwrites(self, x: NDArray[Any]) -> bool:
+        """Whether `backward` may write to memory of an array: to a gradient of a parameter."""
+        return any(np.may_share_memory(x, gradient) for gradient in self.gradients().values())
+
     def __repr__(self) -> str:
         """Show the settings that differ from their defaults."""
         settings = (

@@ -72,8 +72,11 @@ class Sequential(Layer):
         return self._layers[-1](x, out)
 
     def forward(self, x: ArrayLike, /, out: NDArray[Any] | None = None) -> Any:
-        if out is not None and np.may_share_memory(x := with_shape(x), out):
-            x = np.array(x, subok=True)  # the first layer may save it
+        # The first layer may save its input.
+        if (out is not None and np.may_share_memory(x := with_shape(x), out)) or (
+            isinstance(x, np.ndarray) and self._overwrites(x)
+        ):
+            x = np.array(x, subok=True)
         try:
             for layer in self._layers[:-1]:
                 x = layer.forward(x)
@@ -127,6 +130,13 @@ class Sequential(Layer):
     def _forget(self) -> None:
         for layer in self._layers:
             layer._forget()
+
+    def _overwrites(self, x: NDArray[Any]) -> bool:
+        # A loop, because a generator takes twice as long.
+        for layer in self._layers:  # noqa: SIM110
+            if layer._overwrites(x):
+                return True
+        return False
 
     def __repr__(self) -> str:
         """Show the layers."""
