@@ -80,8 +80,7 @@ class Loss:
         float
             The mean.
         """
-        value, gradient, dtype = self._computed(prediction, target)
-        self._saved = gradient, dtype
+        value, self._saved = self._computed(prediction, target)
         return value
 
     def backward(self) -> NDArray[Any]:
@@ -108,17 +107,19 @@ class Loss:
         gradient, dtype = saved
         return gradient if gradient.dtype == dtype else _narrowed(gradient, dtype)
 
-    def _computed(self, prediction: Any, target: Any) -> tuple[float, NDArray[Any], np.dtype[Any]]:
-        """Compute the loss, the gradient to save, and the dtype that it is to have."""
+    def _computed(self, prediction: Any, target: Any) -> tuple[float, tuple[NDArray[Any], Any]]:
+        """Compute the loss, and what to save: the gradient, and the dtype that it is to have."""
         if alike(prediction, target):
-            return *self._value(prediction, target), prediction.dtype
+            value, gradient = self._value(prediction, target)
+            return value, (gradient, prediction.dtype)
         for operand in (prediction, target):
             refuse_masked(self, operand)
         prediction = np.asarray(prediction)
         dtype = float_dtype(self, prediction)
         prediction = real_array(self, prediction, wide(dtype))
         target = self._target(np.asarray(target), prediction)
-        return *self._value(prediction, target), dtype
+        value, gradient = self._value(prediction, target)
+        return value, (gradient, dtype)
 
     def _target(self, target: NDArray[Any], prediction: NDArray[Any]) -> NDArray[Any]:
         """Check and convert the target."""

@@ -9,7 +9,7 @@ each call all memory around the operands is compared, so that nothing but `out` 
 warning is an error.
 
 Layers and losses get operands of any layout and dtype. Their reference is the same layer on
-contiguous copies.
+contiguous copies. Layers also get their own arrays, and hooks change these within NumPy's calls.
 
 ``pytest tests/test_fuzz.py --long`` tries 20,000 new examples for most of them, in an hour or so.
 """
@@ -33,13 +33,20 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from looped import looped
 from reference import BY_NAME, EXPECTATIONS, FLOATS, INTEGERS, special_values
+from test_hooks import CHANGES, METHODS, WAYS, check_a_change, overflowing
+from test_hooks import NAMES as CHANGED_ARRAYS
+from test_own_arrays import MADE as OWN_ARRAYS
 from test_ufuncs import assert_same_bits
 
 import fastact
 from fastact import layers, losses
 from fastact._core import ufuncs as core
+from fastact.optimizers import SGD
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:Setting the:DeprecationWarning"),
+]
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 LARGEST = 1 << 24  # bytes of a layout: six axes with steps of 17 would take any memory
@@ -823,6 +830,79 @@ def test_losses(loss_name, data):
         assert gradient.shape == shape, said
         assert_equal_but_nans(gradient, reference.backward(), said)
     assert all(map(np.array_equal, before, case.memories)), said
+
+
+@pytest.mark.parametrize("layer_name", OWN_ARRAYS)
+@settings(max_examples=max(1, settings.default.max_examples // 2))
+@given(data=st.data())
+def test_own_arrays(layer_name, data):
+    """A layer gets its own arrays, or views of them, and a twin gets copies."""
+    draw = data.draw
+    twins = [OWN_ARRAYS[layer_name]() for _ in range(2)]
+    trainable = bool(twins[0].parameters())
+    optimizers = [SGD(layer, lr=0.01, momentum=0.5) for layer in twins] if trainable else []
+    x = np.random.default_rng(draw(st.integers(0, 2**32))).normal(size=(4, 4))
+    own = [[x.copy(), *layer.parameters().values(), *layer.gradients().values()] for layer in twins]
+    fixed, rows, kept = len(own[0]), None, []
+    for _ in range(draw(st.integers(1, 8))):
+        i = draw(st.integers(0, len(own[0]) - 1))
+        cut = draw(st.sampled_from([np.s_[:], np.s_[::-1], np.s_[:1], np.s_[-1:], np.s_[1::2]]))
+        operands = [
+            (array if array.ndim == 2 else array[None])[cut] for array in (one[i] for one in own)
+        ]
+        if draw(rarely) and len(operands[0]) == 4:
+            operands = [operand.T for operand in operands]
+        if np.max(np.abs(operands[0]), initial=0) > 1e6:
+            break
+        operands[1] = np.array(operands[1])
+        method = draw(st.sampled_from(["__call__", "forward", "backward", "backward", "step"]))
+        if method == "step":
+            parameters = twins[0].parameters().values()
+            if trainable and not any(np.may_share_memory(a, b) for a in kept for b in parameters):
+                for optimizer in optimizers:
+                    optimizer.step()
+            continue
+        if method == "backward" and len(operands[0]) != rows:
+            continue
+        # What is kept must not be overwritten: everything else may.
+        k = draw(st.integers(0, len(own[0]) - 1))
+        outs = [one[k] for one in own]
+        if (
+            draw(often)
+            or outs[0].shape != operands[0].shape
+            or any(np.may_share_memory(outs[0], array) for array in kept)
+        ):
+            outs = [None, None]
+        said = f"{layer_name}: {method}, {i}, {cut}, out {k if outs[0] is not None else None}"
+        results = [
+            getattr(one, method)(operand, out=out)
+            for one, operand, out in zip(twins, operands, outs, strict=True)
+        ]
+        assert_close(*results, said, 1)
+        if method == "forward":
+            rows, kept = len(operands[0]), [operands[0], results[0]]
+        for one, result in zip(own, results, strict=True):
+            one.append(result)
+        if draw(often) and len(own[0]) > fixed:
+            dropped = draw(st.integers(fixed, len(own[0]) - 1))  # it may be used again
+            for one in own:
+                del one[dropped]
+        for array, wanted in zip(*own, strict=True):
+            assert_close(array, wanted, said, 1)
+
+
+@given(data=st.data())
+def test_hooks_within_products(data):
+    draw = data.draw
+    activation = draw(st.sampled_from([None, layers.ReLU, layers.Tanh, layers.Softmax]))
+    width = draw(st.sampled_from([1, 2, 63, 600, 5000, 50_000]))
+    check_a_change(
+        overflowing(activation, draw(st.integers(1, 3)), width),
+        draw(st.sampled_from(CHANGED_ARRAYS)),
+        draw(st.sampled_from(list(CHANGES))),
+        draw(st.sampled_from(METHODS)),
+        draw(st.sampled_from(list(WAYS.values()))),
+    )
 
 
 # ------------------------------------------------------------------- found here

@@ -23,11 +23,11 @@ pytestmark = pytest.mark.filterwarnings("ignore:Setting the:DeprecationWarning")
 WIDE = 3000
 
 
-def overflowing(activation, ndim):
+def overflowing(activation, ndim, width=WIDE):
     """Make a layer whose products overflow, forward and backward, and its operands."""
-    layer = Linear(4, WIDE, activation and activation(), dtype="float64", seed=0)
+    layer = Linear(4, width, activation and activation(), dtype="float64", seed=0)
     layer.weight[0, 0] = 1e308
-    layer.bias[...] = np.arange(WIDE)
+    layer.bias[...] = np.arange(width)
     return layer, np.full((1, 2, 4)[-ndim:], 1e10)
 
 
@@ -55,48 +55,46 @@ CHANGES = {
 }
 
 
+NAMES = ["weight", "bias", "weight gradient", "bias gradient", "x", "output", "grad"]
+METHODS = ["__call__", "forward", "backward"]
+
+
+def check_a_change(made, name, change, method, way):
+    """Change an array while a call computes, which must raise an error or give a result."""
+    layer, x = made
+    with np.errstate(all="ignore"):
+        y = layer.forward(x)
+    grad = np.full(y.shape, 1e10)
+    own = {"weight": layer.weight, "bias": layer.bias, "x": x, "output": y, "grad": grad}
+    own |= {f"{name} gradient": gradient for name, gradient in layer.gradients().items()}
+    shape = x.shape if method == "backward" else y.shape
+    called = []
+
+    def hook():
+        called.append(change)
+        CHANGES[change](own[name])
+
+    try:
+        result = way(hook, getattr(layer, method), grad if method == "backward" else x)
+    except (ValueError, TypeError):
+        result = None
+    if result is not None:
+        assert result.shape == shape
+    if not called:  # the pass has no product that overflows, or NumPy is older
+        return
+    said = name, change, method
+    if change in ("resize", "enlarge") and name.startswith(("weight", "bias")):
+        assert result is None, said
+    if name == "bias" and method != "backward" and change not in ("read-only", "values"):
+        assert result is None, said
+
+
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 @pytest.mark.parametrize("ndim", [2, 3])
 @pytest.mark.parametrize("activation", [None, ReLU, Sigmoid, LogSoftmax])
 def test_arrays_changed_within_a_product(activation, ndim, way):
-    """The call raises an error, or its results are of the arrays before or after."""
-    names = ["weight", "bias", "weight gradient", "bias gradient", "x", "output", "grad"]
-    for name, change, method in itertools.product(
-        names, CHANGES, ("__call__", "forward", "backward")
-    ):
-        layer, x = overflowing(activation, ndim)
-        with np.errstate(all="ignore"):
-            y = layer.forward(x)
-        grad = np.full(y.shape, 1e10)
-        gradients = layer.gradients()
-        array = {
-            "weight": layer.weight,
-            "bias": layer.bias,
-            "weight gradient": gradients["weight"],
-            "bias gradient": gradients["bias"],
-            "x": x,
-            "output": y,
-            "grad": grad,
-        }[name]
-        called = []
-
-        def hook(array=array, change=change, called=called):
-            called.append(change)
-            CHANGES[change](array)
-
-        kept = x.copy(), grad.copy()
-        try:
-            result = way(hook, getattr(layer, method), grad if method == "backward" else x)
-        except (ValueError, TypeError):
-            result = None
-        if not called:  # the pass has no product that overflows, or NumPy is older
-            continue
-        if result is not None:
-            assert result.shape == (kept[0].shape if method == "backward" else kept[1].shape)
-        if change in ("resize", "enlarge") and name.startswith(("weight", "bias")):
-            assert result is None, (name, method)
-        if name == "bias" and method != "backward" and change not in ("read-only", "values"):
-            assert result is None, (change, method)
+    for name, change, method in itertools.product(NAMES, CHANGES, METHODS):
+        check_a_change(overflowing(activation, ndim), name, change, method, way)
 
 
 def test_numpy_runs_hooks_within_products():
