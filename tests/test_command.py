@@ -159,7 +159,8 @@ timing.SAMPLE_SECONDS, timing.ROUNDS, overview.ERROR_INPUTS = 0, 1, 64
 overview.OPERATIONS = overview.OPERATIONS[:1]
 sys.exit(cli.main(sys.argv[1:]))
 """
-CLOSED, FULL = "fastact: error: stdout is closed", "fastact: error: [Errno 28] No space left on device"
+CLOSED = "fastact: error: stdout is closed"
+FULL = "fastact: error: [Errno 28] No space left on device"
 BENCH, CHECK = "bench --size 16 --json", "check --operation relu --isa baseline --json"
 # The last line of stderr, if anything was written at all, and the exit status.
 STREAMS = [
@@ -178,9 +179,9 @@ STREAMS = [
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux")
 @pytest.mark.parametrize(("arguments", "redirection", "last", "status"), STREAMS)
 def test_closed_streams_and_full_disks(tmp_path, arguments, redirection, last, status):
+    shell = "sh", "-c", f'exec "$@" {redirection}'
     run = subprocess.run(
-        ["sh", "-c", f'exec "$@" {redirection}', "sh", sys.executable, "-c", QUICK]
-        + arguments.split(),
+        [*shell, "sh", sys.executable, "-c", QUICK, *arguments.split()],
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -331,7 +331,7 @@ ODD = [
     ("FASTACT_NUM_THREADS", "", 3, 1 << 28),
     ("FASTACT_NUM_THREADS", "1" * 5000, 3, 1 << 28),
     ("FASTACT_NUM_THREADS", "0" * 5000 + "2", 2, 1 << 28),
-    ("FASTACT_NUM_THREADS", "２", 2, 1 << 28),
+    ("FASTACT_NUM_THREADS", "\uff12", 2, 1 << 28),
     ("FASTACT_BUFFER_LIMIT", "", 3, 1 << 28),
     ("FASTACT_BUFFER_LIMIT", "1" * 5000, 3, sys.maxsize),
     ("FASTACT_BUFFER_LIMIT", str(sys.maxsize), 3, sys.maxsize),
@@ -359,7 +359,7 @@ def test_odd_but_right(tmp_path, name, value, used, kept):
 # What OMP_NUM_THREADS says to a build without OpenMP; None where it says nothing.
 LISTS = {
     **{"3": 3, "3,2": 3, " 3 , 2": 3, "+3": 3, "0003": 3, "99999": 65536, "1" * 5000: 65536},
-    **dict.fromkeys(("", " ", ",3", "0", "-3", "3.5", "three", "３", "0" * 5000, "\udcff")),
+    **dict.fromkeys(("", " ", ",3", "0", "-3", "3.5", "three", "\uff13", "0" * 5000, "\udcff")),
 }
 
 
@@ -370,5 +370,5 @@ def test_lists_of_openmp(tmp_path, monkeypatch):
         monkeypatch.setenv("OMP_NUM_THREADS", value)
         assert threads._count_processors() == (wanted or processors), value[:9]
     # A build with OpenMP is imported as well, whatever OpenMP itself makes of the value.
-    for value in ("1" * 5000, "３", "\udcff"):
+    for value in ("1" * 5000, "\uff13", "\udcff"):
         assert run("import fastact", tmp_path, OMP_NUM_THREADS=value).returncode == 0, value[:9]

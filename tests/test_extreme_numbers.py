@@ -42,8 +42,22 @@ def test_a_slope_of_many_bits(slope, dtype):
     for operand in x, x[::2], x.reshape(2, 4).T, x[0], swapped:
         y = fastact.leaky_relu(operand, slope)
         assert np.all(y == wanted)
+        # NumPy warns where it casts a slope for `dtype`.
+        with np.errstate(over="ignore"):
+            assert np.all(fastact.leaky_relu(operand, slope, dtype=y.dtype) == wanted)
         y = fastact.leaky_relu_backward(operand, operand, negative_slope=slope)
         assert np.all(y == wanted)
+
+
+# Keywords that NumPy handles, some of which it would refuse with any slope.
+DOORS = [
+    *({"dtype": dtype} for dtype in (*"efdD", ml_dtypes.bfloat16, None)),
+    *({"casting": rule} for rule in ("safe", "unsafe")),
+    {"order": "C"},
+    {"where": True},
+    {"signature": None},
+    {"negative_slop": 1},
+]
 
 
 @looped("dtype", DTYPES, ids=str)
@@ -56,18 +70,29 @@ def test_a_slope_beyond_all_floats(slope, dtype):
             fastact.leaky_relu(operand, slope)
         with pytest.raises(OverflowError, match="int too large to convert to float"):
             fastact.leaky_relu(operand, slope, out=out[: len(operand)])
+        for keywords in DOORS:
+            for call in (
+                lambda o, **k: fastact.leaky_relu(o, slope, **k),
+                lambda o, **k: fastact.leaky_relu_backward(o, o, negative_slope=slope, **k),
+            ):
+                with pytest.raises(OverflowError, match="int too large to convert to float"):
+                    call(operand, **keywords)
     assert np.array_equal(x, before)
     assert (out == 7).all()
 
 
 # Halfway between two of bfloat16 in float32, but above it.
-@looped("slope", [1 + 2**-8 + 2**-40, (1 + 2**-8 + 2**-40) * 2**20, 2**24 + 2**16 + 1])
+@looped(
+    "slope",
+    [1 + 2**-8 + 2**-40, (1 + 2**-8 + 2**-40) * 2**20, 2**24 + 2**16 + 1, 2**88 + 2**80 + 2**40],
+)
 def test_a_bfloat16_slope_is_rounded_once_in_every_layout(slope):
     x = -np.ones(8, ml_dtypes.bfloat16)
     wanted = fastact.leaky_relu(x, slope)[0]
     assert wanted == -rounded(slope, ml_dtypes.bfloat16)
     assert (fastact.leaky_relu(x[::2], slope) == wanted).all()
     assert (fastact.leaky_relu(x, slope, where=True) == wanted).all()
+    assert (fastact.leaky_relu(x, slope, dtype=x.dtype) == wanted).all()
 
 
 @pytest.mark.parametrize("bad", [HUGE, -HUGE, LONGEST], ids=["HUGE", "-HUGE", "LONGEST"])

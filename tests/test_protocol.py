@@ -23,6 +23,7 @@ by_float = looped("dtype", FLOATS)
 by_default_slope = pytest.mark.parametrize("name", ["leaky_relu", "leaky_relu_backward"])
 CASES = [pytest.param(e, dtype, id=f"{e.name}-{dtype}") for e in EXPECTATIONS for dtype in e.dtypes]
 BINARY = [e for e in EXPECTATIONS if len(e.operands) == 2]
+ROWS = [name for name, f in vars(fastact).items() if getattr(f, "signature", None)]
 INTEGERS = BY_NAME["relu"].dtypes[len(FLOATS) :]
 
 
@@ -600,6 +601,39 @@ def test_signature_tells_the_operands(expectation):
     parameters = inspect.signature(compute).parameters
     assert len([p for p in parameters.values() if p.kind is not p.KEYWORD_ONLY]) == compute.nin + 1
     assert ("negative_slope" in parameters) == ("slope" in expectation.operands)
+
+
+@pytest.mark.parametrize("name", sorted({*BY_NAME, *ROWS}))
+def test_every_default_of_the_signature_may_be_given(name):
+    """They change nothing: alone, all at once, and not the dtype either."""
+    if not hasattr(np.add, "__dict__"):
+        pytest.skip("ufuncs have no attributes before NumPy 2.2")
+    compute = getattr(fastact, name)
+    parameters = inspect.signature(compute).parameters.values()
+    defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
+    assert defaults.keys() >= {"out", "dtype", "signature", "axes" if name in ROWS else "where"}
+    slope = defaults.get("negative_slope")
+    count = compute.nin - (slope is not None)
+    for dtype in (*FLOATS, "int8", "uint16", "int64", "bool"):
+        for x in np.ones((3, 4), dtype), np.ones((3, 8), dtype)[:, ::2], np.ones((3, 4)).tolist():
+            expected = compute(*[x] * count)
+            for given in *({key: value} for key, value in defaults.items()), defaults:
+                same(compute(*[x] * count, **given), expected)
+    with pytest.raises(TypeError, match="axes"):
+        fastact.relu(1.0, axes=None)
+
+
+@pytest.mark.parametrize("out", [5, 1.0, "x", [1.0], np.float32(1)])
+def test_out_that_is_no_array_is_named(out):
+    kind = type(out).__name__
+    for give in (
+        lambda: fastact.relu([1.0], out),
+        lambda: fastact.leaky_relu([1.0], 0.1, out),
+        lambda: fastact.tanh_backward([1.0], [1.0], out=out),
+        lambda: fastact.tanh(np.ones(1), out=(out,)),
+    ):
+        with pytest.raises(TypeError, match=f": out is of type {kind}; wanted an array$"):
+            give()
 
 
 # ------------------------------------------------------------------ bfloat16

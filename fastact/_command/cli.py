@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from fastact import __version__
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status.
     """
     if sys.stderr is None:  # closed: print and argparse would write to stdout
-        sys.stderr = open(os.devnull, "w", encoding="utf-8")
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")
     problem = ""
     try:
         try:
@@ -90,7 +91,10 @@ def _parser() -> argparse.ArgumentParser:
         help="compare an epoch of training with plain NumPy, PyTorch and scikit-learn instead",
     )
     bench.add_argument(
-        "--plot", type=_file, metavar="FILE", help="draw time over size, for all of them (needs matplotlib)"
+        "--plot",
+        type=_file,
+        metavar="FILE",
+        help="draw time over size, for all of them (needs matplotlib)",
     )
     bench.set_defaults(run=_bench, refuse=bench.error)
 

@@ -30,6 +30,8 @@ from fastact._core.threads cimport RELEASE
 
 import numpy as np
 
+from fastact._core.refusals import overrides, refuse
+
 cnp.import_array()
 cnp.import_ufunc()
 
@@ -390,7 +392,14 @@ cdef object general_call(object self, PyObject *const *args, size_t nargsf, PyOb
             for i in range(PyTuple_GET_SIZE(kwnames)):
                 if <object> PyTuple_GET_ITEM(kwnames, i) == <object> op.default_name:
                     operands.append(<object> args[given + i])
-        refuse_dtypes(self, operands, error)
+        keywords = {}
+        if kwnames != NULL:
+            keywords = {
+                <object> PyTuple_GET_ITEM(kwnames, i): <object> args[given + i]
+                for i in range(PyTuple_GET_SIZE(kwnames))}
+        refuse(
+            self, op.has_default, bfloat16_type, operands,
+            [<object> args[i] for i in range(given)], keywords, error)
         raise
     finally:
         if op.on_rows:
@@ -403,19 +412,28 @@ cdef object call_filled(object self, PyObject *const *args, size_t nargsf, PyObj
     cdef Py_ssize_t i, given = PyVectorcall_NARGS(nargsf)
     cdef bint names_axis = op.on_rows and (
         any_overrides(args, given) or kwnames != NULL and "axes" in <tuple> kwnames)
-    if not op.has_default and not names_axis:
+    cdef bint nones = False
+    if kwnames != NULL:
+        for i in range(PyTuple_GET_SIZE(kwnames)):
+            nones = nones or args[given + i] == <PyObject *> None
+    if not op.has_default and not names_axis and not nones:
         return call_numpy(op.numpy_call, self, args, nargsf, kwnames)
     cdef list operands = [<object> args[i] for i in range(given)]
     cdef dict keywords = {}
     if kwnames != NULL:
         for i in range(PyTuple_GET_SIZE(kwnames)):
             keywords[<object> PyTuple_GET_ITEM(kwnames, i)] = <object> args[given + i]
+    # The defaults that `inspect.signature` shows, which NumPy itself refuses in part.
+    if nones:
+        for name in ("dtype", "signature", "sig", "axes") if op.on_rows else ("dtype", "signature", "sig"):
+            if keywords.get(name, name) is None:
+                del keywords[name]
     if names_axis:
         if "axes" in keywords:
             copy_overlapping(op, operands, keywords)
         else:
             keywords.setdefault("axis", -1)
-    else:
+    elif op.has_default:
         fill_default(self, op, operands, keywords)
 
     cdef list values = operands + list(keywords.values())
@@ -475,9 +493,12 @@ cdef fill_default(object self, Operation *op, list operands, dict keywords):
     if len(operands) < op.nin or type(operands[op.nin - 1]) not in (int, float):
         return
     if not keywords.keys().isdisjoint(("dtype", "signature", "sig")):
-        # NumPy casts a number to its own types only.
+        # NumPy casts a number to its own types only, and a larger int not at all.
+        if type(operands[op.nin - 1]) is int and abs(operands[op.nin - 1]) >= 1 << 64:
+            operands[op.nin - 1] = float(operands[op.nin - 1])
         if bfloat16_type >= 0 and np.dtype(keywords.get("dtype")).num == bfloat16_type:
-            operands[op.nin - 1] = np.dtype(keywords["dtype"]).type(operands[op.nin - 1])
+            operands[op.nin - 1] = rounded_to_bfloat16(
+                op, operands[op.nin - 1], np.dtype(keywords["dtype"]))
         return
     for i in range(op.nin - 1):
         if type(operands[i]) not in (int, float) and not hasattr(operands[i], "__array_ufunc__"):
@@ -507,30 +528,6 @@ cdef object rounded_to_bfloat16(Operation *op, object number, object dtype):
     cdef cnp.ndarray rounded = np.empty((), dtype.newbyteorder("="))
     store_number(&op.bfloat16, float(number), cnp.PyArray_DATA(rounded))
     return rounded[()]
-
-
-cdef refuse_dtypes(object self, list operands, object error):
-    """Raise a TypeError with the dtype of the operand that caused `error`, if there is one."""
-    if any(overrides(operand) for operand in operands):
-        return                                       # the error is from its __array_ufunc__
-    for operand in operands:
-        dtype = getattr(operand, "dtype", None)
-        if dtype is None:
-            dtype = np.asarray(operand).dtype
-        if not isinstance(dtype, np.dtype):
-            continue
-        if (dtype.kind not in "biuf" or dtype.itemsize > 8) and dtype.num != bfloat16_type:
-            advice = ". Convert it: x.astype(numpy.float64)" if dtype.kind == "f" else ""
-            raise TypeError(
-                f"{self.__name__}: an operand has dtype {dtype}; "
-                f"wanted float16, float32, float64, or an integer or boolean dtype{advice}"
-            ) from error
-
-
-cdef bint overrides(object operand):
-    """Whether an operand overrides the call through `__array_ufunc__`."""
-    method = getattr(type(operand), "__array_ufunc__", np.ndarray.__array_ufunc__)
-    return method is not np.ndarray.__array_ufunc__
 
 
 # -------------------------------------------------------------------- bfloat16
