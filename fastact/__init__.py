@@ -8,7 +8,30 @@ losses and an optimizer. The command ``fastact`` shows information about this ma
 
 __version__ = "0.1.0"
 
+
+def _refuse_subinterpreters() -> None:
+    """Raise an ImportError before any compiled module is loaded, NumPy's among them.
+
+    They are for one interpreter of a process, the first that loads them: if it were another, the
+    main one could not import fastact any more. NumPy imports ctypes, too.
+    """
+    try:
+        from ctypes import PYFUNCTYPE, c_void_p, pythonapi
+    except ImportError:  # a Python without it
+        return
+    this, main = (
+        PYFUNCTYPE(c_void_p)((f"PyInterpreterState_{name}", pythonapi))()
+        for name in ("Get", "Main")
+    )
+    if this != main:
+        raise ImportError(
+            "fastact works in the main interpreter of a process only, and this is a "
+            "subinterpreter. With mod_wsgi, set `WSGIApplicationGroup %{GLOBAL}`"
+        )
+
+
 try:
+    _refuse_subinterpreters()
     from fastact._core import ufuncs as _ufuncs
 except ImportError as error:
     from importlib.util import find_spec
@@ -22,14 +45,28 @@ except ImportError as error:
             ) from error
     if find_spec("fastact._core.ufuncs") is not None:
         raise
+    from pathlib import Path
+
+    folder = Path(__path__[0])
+    if not folder.is_dir():
+        raise ImportError(
+            f"fastact is in an archive, {__path__[0]!r}, and Python loads compiled modules from "
+            "folders only: install fastact into one, or unpack the archive"
+        ) from error
+    files = sorted((folder / "_core").glob("ufuncs.*"))
+    others = [path.name for path in files if path.suffix in (".so", ".pyd")]
+    if others:
+        raise ImportError(
+            f"fastact in {__path__[0]!r} is built for another Python: there is {', '.join(others)}"
+        ) from error
     raise ImportError(
         f"fastact is not built in {__path__[0]!r}. If this is its source tree, build and install "
         "it with `pip install .` there and start Python in another folder, or build it in place "
         "with `pip install --editable .`"
     ) from error
 
-from fastact._core.memory import release_buffers, set_buffer_limit
-from fastact._core.threads import get_num_threads, num_threads, set_num_threads
+from fastact._core.memory import release_buffers, set_buffer_limit  # noqa: E402
+from fastact._core.threads import get_num_threads, num_threads, set_num_threads  # noqa: E402
 
 globals().update(_ufuncs.ufuncs | _ufuncs.row_ufuncs)
 

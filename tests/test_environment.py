@@ -307,6 +307,29 @@ def test_no_openmp_library(installed, tmp_path):
     assert re.search(f"apt install {missing[1]}[15]`", last)
 
 
+def test_in_an_archive(installed, tmp_path):
+    archive = shutil.make_archive(str(tmp_path / "packages"), "zip", installed.parent)
+    program = f"import sys\nsys.path.insert(0, {archive!r})\nimport fastact"
+    last = run(program, tmp_path).stderr.splitlines()[-1]
+    inside = os.path.join(archive, "fastact")
+    assert last.startswith(f"ImportError: fastact is in an archive, {inside!r}, and Python loads")
+
+
+@pytest.mark.parametrize("other", ["ufuncs.cpython-27m-x86_64-linux-gnu.so", "ufuncs.cp27.pyd", ""])
+def test_not_built_or_for_another_python(installed, tmp_path, other):
+    (module,) = (f for f in (installed / "_core").glob("ufuncs.*") if f.suffix in (".so", ".pyd"))
+    if other:
+        module.rename(module.with_name(other))
+    else:
+        module.unlink()
+    program = f"import sys\nsys.path.insert(0, {str(installed.parent)!r})\nimport fastact"
+    last = run(program, tmp_path).stderr.splitlines()[-1]
+    wanted = "built for another Python: there is" if other else "not built in"
+    assert last.startswith("ImportError: fastact ")
+    assert f"{wanted} {other}" in last
+    assert str(installed) in last
+
+
 # --------------------------------------------------- environment variables with mistakes
 
 MISTAKES = [
