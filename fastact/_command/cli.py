@@ -6,7 +6,6 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from fastact import __version__
@@ -32,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status.
     """
     if sys.stderr is None:  # closed: print and argparse would write to stdout
-        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8")
     problem = ""
     try:
         try:
