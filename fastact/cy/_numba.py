@@ -59,6 +59,17 @@ def implementation({signature}):
         run(({copied},), out)
     return out
 """
+# Into an `out` of another dtype, or an unaligned one.
+_CAST_OUT = """\
+def implementation({signature}):
+{conversions}
+    if {shape} != out.shape:
+        raise ValueError("{name}: out must have the shape of the operands, broadcast together")
+    result = empty(out.shape, dtype)
+    run(({converted},), result)
+    out[...] = result
+    return out
+"""
 
 
 def init() -> None:
@@ -126,7 +137,7 @@ def _implement(operation: Operation, operands: Sequence[Any], out: Any) -> Any:
     values["shape"] = _broadcast(ranks)
     ndim = max((array.ndim for array in arrays.values()), default=0)
     if out is not None:
-        template = _OUT
+        template = _OUT if out.dtype == element and out.aligned else _CAST_OUT
     elif ndim == 0:
         template = _NUMBERS
     else:
@@ -199,16 +210,24 @@ def _result_type(operation: Operation, operands: Sequence[Any], out: Any) -> np.
         raise _refused(operation, operands) from None
     if dtype.kind == "f" and dtype.itemsize == 2:
         raise _refused(operation, operands)
-    if out is not None and not (
-        isinstance(out, types.Array)
-        and out.mutable
-        and out.aligned
-        and out.dtype == numpy_support.from_dtype(dtype)
-    ):
+    if out is not None and not _takes(out, dtype):
         raise errors.TypingError(
-            f"fastact.{operation.name}: out is {out}; wanted a writeable array of {dtype}"
+            f"fastact.{operation.name}: out is {out}; wanted a writeable array of {dtype}, or of a "
+            "dtype to which it can be cast by the rule same_kind, float16 excepted"
         )
     return dtype
+
+
+def _takes(out: Any, dtype: np.dtype[Any]) -> bool:
+    """Whether a result of this dtype may be written to `out`: by NumPy's rules, and by numba's."""
+    if not (isinstance(out, types.Array) and out.mutable):
+        return False
+    if out.dtype == types.float16:
+        return False
+    try:
+        return np.can_cast(dtype, numpy_support.as_dtype(out.dtype), "same_kind")
+    except errors.NumbaNotImplementedError:
+        return False
 
 
 def _dtype_of_parameter(

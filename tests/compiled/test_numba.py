@@ -171,6 +171,37 @@ def test_out():
     assert both.tobytes() == expected.tobytes()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "given", "dtypes"),
+    [("relu", "i4", ("i2", "i8", "f4")), ("sigmoid", "f8", ("f4", "c16"))],
+)
+def test_out_of_another_dtype(name, given, dtypes):
+    """What the ufunc takes by the rule same_kind, except for float16; unaligned ones, too."""
+    call, ufunc = compiled(name), getattr(fastact, name)
+    x = np.linspace(-90, 90, 12).reshape(3, 4).astype(given)
+    for dtype in *dtypes, given:
+        out = np.zeros((3, 4), [("skip", "i1"), ("value", dtype)])["value"]
+        expected = ufunc(x, out=np.zeros((3, 4), dtype))
+        assert call([x], out).tobytes() == expected.tobytes() == out.tobytes()
+
+
+def test_out_of_another_dtype_in_odd_shapes():
+    out = np.zeros((), "f4")
+    assert into(np.float64(0.3), out) == fastact.sigmoid(0.3).astype("f4")
+    assert into(np.zeros((3, 0)), np.zeros((3, 0), "f4")).shape == (3, 0)
+    # One row for all, and an operand that shares memory with it.
+    x = np.linspace(-9, 9, 4)
+    assert (
+        into(x, np.zeros((3, 4), "f4")).tobytes() == fastact.sigmoid([x] * 3).astype("f4").tobytes()
+    )
+    both = np.linspace(-9, 9, 30)
+    expected = fastact.sigmoid(both[:15]).astype("f4")
+    assert into(both[:15], both.view("f4")[3:18]).tobytes() == expected.tobytes()
+    with pytest.raises(ValueError, match="sigmoid: out must have the shape of the operands"):
+        into(np.zeros((3, 4)), np.zeros((1, 4), "f4"))
+
+
 def test_wrong_shapes():
     with pytest.raises(ValueError, match="sigmoid: out must have the shape of the operands"):
         into(np.zeros((3, 4)), np.zeros((1, 4)))
@@ -239,8 +270,8 @@ def test_typing_error_names_the_types(name, operands, named):
 def test_typing_error_names_out():
     frozen = np.zeros(3)
     frozen.flags.writeable = False
-    for out in np.zeros(3, "f4"), frozen, 1.0:
-        with pytest.raises(numba.TypingError, match=r"fastact\.sigmoid: out is "):
+    for out in np.zeros(3, "i8"), np.zeros(3, "f2"), frozen, 1.0:
+        with pytest.raises(numba.TypingError, match=r"fastact\.sigmoid: out is .*same_kind"):
             into(np.zeros(3), out)
 
 
