@@ -1,6 +1,7 @@
 """The arguments of the command ``fastact``, or ``python -m fastact``, and ``fastact info``."""
 
 import argparse
+import io
 import json
 import os
 import shlex
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status.
     """
     if sys.stderr is None:  # closed: print and argparse would write to stdout
-        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8")
+        sys.stderr = io.TextIOWrapper(io.FileIO(os.devnull, "w"), encoding="utf-8")
     problem = ""
     try:
         try:
