@@ -202,10 +202,12 @@ cdef class Dense:
         return (cnp.PyArray_TYPE(array) == self.type_number and cnp.PyArray_ISCARRAY_RO(array)
                 and (<object> array).shape == shape)
 
-    cpdef bint overwrites(self, cnp.ndarray array) except -1:
+    def overwrites(self, cnp.ndarray array not None):
         """Whether `backward` writes to memory of an array."""
-        if self.weight_gradient is None:
-            return False
+        self.check()
+        return self.writes_to(array)
+
+    cdef bint writes_to(self, cnp.ndarray array) noexcept:
         return overlap(array, self.weight_gradient) or overlap(array, self.bias_gradient)
 
     def forget(self):
@@ -235,10 +237,10 @@ cdef class Dense:
         self.check()
         if x is None:
             raise ValueError("backward() before forward()")
-        if not flat(grad, self.type_number, n) or n % self.columns:
+        if not flat(grad, self.type_number, n):
             raise ValueError(f"a gradient of shape {(<object> grad).shape}, wanted {self.shape}")
         if cnp.PyArray_TYPE(x) != self.type_number or cnp.PyArray_NDIM(x) != 2 or dangles(x) or (
-                cnp.PyArray_DIM(x, 0) != n // self.columns or cnp.PyArray_DIM(x, 1) != self.inputs):
+                cnp.PyArray_DIM(x, 0) * self.columns != n or cnp.PyArray_DIM(x, 1) != self.inputs):
             raise self.changed("the input kept by forward()", (x,))
         if kept is not None and not flat(kept, self.type_number, n):
             raise self.changed("the array kept by forward()", (kept,))
@@ -268,7 +270,7 @@ cdef class Dense:
         """Compute the output and save the arrays that `backward` needs; x must satisfy `takes`."""
         cdef bint linear = self.function == NULL and self.activation is None
         self.check()
-        x_matrix = matrix(x.copy() if self.overwrites(x) else x, self.inputs)
+        x_matrix = matrix(x.copy() if self.writes_to(x) else x, self.inputs)
         z = self.empty(x, self.columns, self.pool)
         y = self.empty(x, self.columns, self.pool) if self.keeps_input else z
         y = self.compute(x_matrix, z, y)
@@ -286,13 +288,13 @@ cdef class Dense:
         cdef cnp.ndarray x, kept
         with cython.critical_section(self):
             x, kept, x_shape = self.x, self.kept, self.x_shape
-        self.check_backward(grad, x, kept)
-        if self.overwrites(grad):
+        if self.weight is not None and self.writes_to(grad):
             grad = grad.copy()
         dz = grad
         if self.function != NULL or self.activation is not None:
             dz = self.pool.take(cnp.PyArray_NDIM(grad), cnp.PyArray_DIMS(grad), self.type_number)
         if self.function == NULL and self.activation is not None:
+            self.check_backward(grad, x, kept)
             put(self.activation._gradient(grad, kept, dz), dz)
             grad = dz                                # all that the pass reads
         self.check_backward(grad, x, kept)           # before anything is written
