@@ -5,6 +5,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from looped import looped
 from reference import EXPECTATIONS, FLOATS, bit_type, bits, finfo, is_nan
 
 COUNTS = {"float32": 1 << 22, "float64": 1 << 18}
@@ -83,13 +84,13 @@ def assert_payloads(result, *given):
         )
 
 
-by_float = pytest.mark.parametrize("dtype", FLOATS)
+over_floats = looped("dtype", FLOATS)
 by_expectation = pytest.mark.parametrize(
     "expectation", EXPECTATIONS, ids=[e.name for e in EXPECTATIONS]
 )
 
 
-@by_float
+@over_floats
 @by_expectation
 def test_payload_of_a_nan_goes_on(ufuncs, expectation, dtype, nans):
     """From `x` or `y`. The sign is kept, too, where there is no other operand."""
@@ -106,7 +107,7 @@ def test_payload_of_a_nan_goes_on(ufuncs, expectation, dtype, nans):
             assert not ((bits(result) ^ bits(operands[0])) & sign_bit(dtype)).any()
 
 
-@by_float
+@over_floats
 @by_expectation
 def test_bits_of_a_nan_do_not_depend_on_the_position(ufuncs, expectation, dtype, nans):
     """At any length and address, they are those of a large array, the sign as well."""
@@ -124,7 +125,7 @@ def test_bits_of_a_nan_do_not_depend_on_the_position(ufuncs, expectation, dtype,
     assert np.array_equal(bits(result), bits(expected))
 
 
-@by_float
+@over_floats
 @by_expectation
 def test_payload_of_another_nan_goes_on(ufuncs, expectation, dtype, nans):
     """Of a gradient or a slope. Of two NaNs, either goes on."""
