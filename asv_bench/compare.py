@@ -5,9 +5,9 @@
 
 The tree is built in place already. The commit is built into build/compare, for the same
 instruction sets and with the objects that the tree has kept, so that only what differs is compiled.
-Times are medians of processes in alternating rounds. Instructions are those of one call, counted by
-callgrind if valgrind is installed. It does not run AVX-512: they are counted with the next best
-instruction set.
+Times are medians of processes in alternating rounds, in processor time. Instructions are those of
+one call, counted by callgrind if valgrind is installed. It does not run AVX-512: they are counted
+with the next best instruction set.
 """
 
 import argparse
@@ -44,11 +44,11 @@ out = np.empty_like(operands[0])
 function(*operands, out=out)
 if once == "no":
     def run(n):
-        start = time.perf_counter()
+        start = time.process_time()
         for _ in range(n):
             function(*operands, out=out)
-        return (time.perf_counter() - start) / n * 1e9
-    n = max(1, int(2e6 / run(5)))
+        return (time.process_time() - start) / n * 1e9
+    n = max(1, int(2e6 / max(run(5), 1)))
     print(sorted(run(n) for _ in range(25))[12])
 """
 
