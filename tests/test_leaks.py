@@ -261,18 +261,30 @@ def assert_no_leak(call, count):
     assert not grown
 
 
-@pytest.mark.parametrize(
-    "call",
-    [
-        pytest.param(call, id=kind, marks=[pytest.mark.slow] if "large" in kind else [])
-        for kind, call in KINDS.items()
-    ],
-)
-def test_nothing_is_lost(call, request):
-    if request.config.getoption("long"):
-        assert_no_leak(call, 10_000 if "large" in request.node.callspec.id else 1_000_000)
-    else:
-        assert_no_leak(call, 1000)
+OWNERS = list(dict.fromkeys(kind.partition(":")[0] for kind in KINDS))
+
+
+def assert_nothing_is_lost(pytestconfig, owner, large):
+    """Try all kinds of calls of a function, layer or setting; name those that lose something."""
+    long, lost = pytestconfig.getoption("long"), []
+    for kind, call in KINDS.items():
+        if kind.partition(":")[0] == owner and ("large" in kind) == large:
+            try:
+                assert_no_leak(call, 1000 if not long else 10_000 if large else 1_000_000)
+            except AssertionError as error:
+                lost.append(f"{kind}: {error}")
+    assert not lost, "\n".join(lost)
+
+
+@pytest.mark.parametrize("owner", OWNERS)
+def test_nothing_is_lost(owner, pytestconfig):
+    assert_nothing_is_lost(pytestconfig, owner, large=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("owner", [kind.partition(":")[0] for kind in KINDS if "large" in kind])
+def test_nothing_of_large_results_is_lost(owner, pytestconfig):
+    assert_nothing_is_lost(pytestconfig, owner, large=True)
 
 
 kept = []
