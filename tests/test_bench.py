@@ -55,8 +55,8 @@ def claimed_by(peer, dtype):
         return []
     names = [n for n in NAMES if peer == "NumPy" or peer in EXPECTATIONS[n].peers]
     if (peer, dtype) == ("ONNX Runtime", "float64"):
-        # Its parameters are float32.
-        names = [n for n in names if BY_NAME[n].parameter is None]
+        # Its parameters are float32, and it has a softplus of float32 only.
+        names = [n for n in names if BY_NAME[n].parameter is None and n != "softplus"]
     return names + [n for n in ROWS if peer in ROW_PEERS]
 
 

@@ -11,7 +11,11 @@ from fastact._core.operations import Operation, RowOperation
 
 
 class NumExpr(Peer):
-    """Expects an expression in the names of the operands."""
+    """Expects an expression in the names of the operands.
+
+    A tuple of it and a dict has constants besides, which are of the type of the operands. As numbers
+    in the expression, other than integers, they would make float64 of float32.
+    """
 
     name, modules = "numexpr", ("numexpr",)
 
@@ -22,13 +26,14 @@ class NumExpr(Peer):
         parameters: dict[str, float],
         out: Array | None,
     ) -> Work | None:
-        expression = operation.peers.get(self.name)
+        named = operation.peers.get(self.name)
+        expression, constants = named if isinstance(named, tuple) else (named, {})
         dtype = next(iter(arrays.values())).dtype
         kind = {"float32": float, "float64": np.float64}.get(dtype.name)  # in its language
         if expression is None or kind is None:
             return None
         values: dict[str, Any] = dict(arrays)
-        values |= {name: np.array(value, dtype) for name, value in parameters.items()}
+        values |= {n: np.array(value, dtype) for n, value in (parameters | constants).items()}
         # `evaluate` looks up names, types and cache anew in every call.
         signature = [(name, kind) for name in values]
         names = {"call": self._package.NumExpr(expression, signature), "out": out, **values}

@@ -118,7 +118,10 @@ OPERATIONS = (
                 "torch._C._nn.gelu(x, approximate='tanh', out=out)",
             ),
             "numba": _numba_gelu_tanh,
-            "numexpr": "x / (1 + exp(-1.5957691216057308 * x * (1 + 0.044715 * x * x)))",
+            "numexpr": (
+                "x / (1 + exp(factor * x * (1 + cubic * x * x)))",
+                {"factor": -1.5957691216057308, "cubic": 0.044715},
+            ),
             "JAX": "gelu",
         },
     ),
