@@ -42,6 +42,9 @@ PEER_DTYPES = {
     "JAX": ["float16", "float32", "float64", "bfloat16"],
 }
 
+# How far off results may be, relative to 1 or to themselves, if not 20 eps. JAX multiplies the
+# rounded 1 - tanh(u)**2 by x u'(x) / 2, which is 23 at x = 7.2: 69 eps were seen.
+EPS = {("JAX", "gelu_tanh_backward"): 100}
 
 ROW_PEERS = ("NumPy", "PyTorch")
 
@@ -264,7 +267,9 @@ def test_peers_compute_the_same(peer, dtype):
             assert isinstance(result, np.ndarray)
             assert result.dtype == out.dtype
             assert np.shares_memory(result, out) or peer.name == "JAX"
-            bound = 20 * float(errors.float_info(out.dtype).eps)
+            bound = EPS.get((peer.name, operation.name), 20) * float(
+                errors.float_info(out.dtype).eps
+            )
             np.testing.assert_allclose(result.astype(np.float64), exact, bound, bound)
     assert list(dict.fromkeys(claimed)) == claimed_by(peer.name, dtype)
 

@@ -110,7 +110,7 @@ def test_each_allocation_fails_in_turn(call):
 @pytest.mark.parametrize("dtype", ["float16", "float64"])
 @pytest.mark.parametrize("name", ["softmax", "softmax_backward"])
 def test_rows_of_several_inner_loops(name, dtype):
-    """NumPy hands the rows over one by one. Each failure has a child: NumPy does not survive some."""
+    """NumPy hands rows over one by one. Each failure has a child: NumPy does not survive some."""
     program = f"""
     import os, resource, signal
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

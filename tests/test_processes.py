@@ -114,7 +114,7 @@ def test_fork_while_others_compute(tmp_path):
 
 @needs_fork
 def test_fork_while_buffers_are_handed_out(tmp_path):
-    """Without a GIL, the lock of the buffers is mostly held by a thread that CPython has stopped."""
+    """Without a GIL, mostly a thread that CPython has stopped holds the lock of the buffers."""
     program = """
     stop = threading.Event()
 

@@ -13,8 +13,8 @@ from fastact._core.operations import Operation, RowOperation
 class NumExpr(Peer):
     """Expects an expression in the names of the operands.
 
-    A tuple of it and a dict has constants besides, which are of the type of the operands. As numbers
-    in the expression, other than integers, they would make float64 of float32.
+    A tuple of it and a dict has constants besides, which are of the type of the operands. Numbers
+    in the expression, other than integers, would make float64 of float32.
     """
 
     name, modules = "numexpr", ("numexpr",)
