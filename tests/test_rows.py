@@ -222,6 +222,7 @@ def test_threads(function, name, dtype):
     # each, of which a thread may get one.
     tall = [((33_000, 8), 0), ((8000, 33), 0), ((87_501, 3), 0), ((65_600, 4), 0)]
     wide = [((26_300, 10), -1), ((520, 510), -1), ((510, 520), 0), ((3, 87_501), -1)]
+    wide[2:2] = [((61, 5000), -1)]  # several rows for each room that is allocated
     # The split is the same for all types.
     for shape, axis in tall + wide if dtype == "float32" else tall[::2] + wide[::2]:
         operands = draw(name, dtype, shape)
