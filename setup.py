@@ -100,6 +100,9 @@ UNPROTECTED = {
     f"fastact.{name}"
     for name in ("_core.calls", "_core.engine", "_core.layouts", "_core.tiles", "cy._functions")
 }
+# For all modules: a frame of more than a page must not step over the guard page of a small stack.
+# A smaller frame has no instruction more.
+PROBED = ["-fstack-clash-protection"]
 LINKED_PROTECTION = ["-Wl,-z,relro", "-Wl,-z,now", "-Wl,-z,noexecstack"]
 
 # Each where the compiler knows it.
@@ -203,7 +206,7 @@ class Build(build_ext):
         if self.problem(program, openmp, linked):
             print("fastact: this compiler has no OpenMP; building without it", file=sys.stderr)
             openmp = linked = []
-        general = MSVC_FLAGS if msvc else GCC_FLAGS
+        general = [*(MSVC_FLAGS if msvc else GCC_FLAGS), *self.accepted(PROBED)]
         kernel_flags = self.accepted(KERNEL_FLAGS)
         protection = self.accepted(PROTECTION)
         linked_protection = self.accepted(LINKED_PROTECTION, linking=True)
