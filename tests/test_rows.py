@@ -20,7 +20,7 @@ from looped import looped
 from reference import FLOATS, INF, NAN, bits, finfo
 
 import fastact
-from fastact._core import operations
+from fastact._core import operations, training
 from fastact._core import ufuncs as core
 
 make_ufuncs = cache(core.make_row_ufuncs)
@@ -153,6 +153,57 @@ def test_a_small_result_keeps_its_digits(isa, dtype):
     assert (make_ufuncs(isa)["log_softmax"](x)[:-2, 0] < 0).all()
 
 
+def of_two_numbers(n, x, top):
+    """Softmax and log_softmax, at `top` and at x, of a row of n - 1 elements x and `top`."""
+    mpmath = pytest.importorskip("mpmath", reason="mpmath is not installed")
+    m = mpmath.MPContext()
+    m.prec = 240
+    others = (n - 1) * m.exp(m.mpf(float(x)) - float(top))
+    logs = [-m.log1p(others), m.mpf(float(x)) - float(top) - m.log1p(others)]
+    return {"softmax": [m.exp(value) for value in logs], "log_softmax": logs}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("n", [100, 513, 1000, 33_000, 1_000_000, 10_000_000])
+def test_long_rows(isa, dtype, n):
+    """The errors of equal terms add up, whether their sum is large or small beside the largest."""
+    if n > 33_000 and isa != core.supported[0]:
+        pytest.skip("takes seconds; that the bits are those of the other sets is tested below")
+    info = finfo(dtype)
+    shares = (0.45, 1e-2, 1.1e-6, 0.9e-6, 1e-9, 1.1e-12, 1e-14)
+    for share in shares if n < 10_000_000 else shares[:2]:
+        x = np.full(n, np.log(share / n), dtype)
+        x[n // 3] = 0
+        for name, wanted in of_two_numbers(n, x[0], 0).items():
+            result = make_ufuncs(isa)[name](x)
+            assert (result == result[0]).sum() >= n - 1
+            for value, exact in zip(result[[n // 3, 0]], wanted, strict=True):
+                exponent = max(np.frexp(float(exact))[1] - 1, info.minexp)
+                error = abs(float(value) - exact) / np.ldexp(1.0, exponent - info.nmant)
+                assert error <= 2.5, (name, share, float(value))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_long_rows_have_the_same_bits_everywhere(isa, dtype):
+    rng = np.random.default_rng(8)
+    for n in (512, 513, 1024, 1025, 20_000):
+        for share in (0.45, 1e-10):
+            x = (np.log(share / n) + rng.normal(0, 1, (4, n))).astype(dtype)
+            x[:, n // 2] = 0
+            for name in ("softmax", "log_softmax"):
+                wanted = one_by_one(name, [x])
+                assert_same(make_ufuncs(isa)[name](x), wanted)
+                assert_same(make_ufuncs(isa)[name](x.T.copy(), axis=0).T, wanted)
+
+
+@pytest.mark.parametrize("n", [1000, 33_000])
+def test_errors_of_long_rows_of_rounded_numbers(isa, n):
+    rng = np.random.default_rng(5)
+    x = np.round(rng.normal(0, 4, (1, n)) * 4) / 4
+    for name in ("softmax", "log_softmax"):
+        assert error(name, [x], make_ufuncs(isa)[name](x)) <= 2.5
+
+
 @looped("dtype", ["float32", "float64"])
 @looped("offset", [1e2, 300.0, -300.0, 2100.0, -1e6, 1e30, -1e30])
 def test_an_offset_of_all_elements(isa, dtype, offset):
@@ -161,6 +212,38 @@ def test_an_offset_of_all_elements(isa, dtype, offset):
     x = (rng.normal(0, 20, (60, 7)) + offset).astype(dtype)
     for name in ("softmax", "log_softmax"):
         assert error(name, [x], make_ufuncs(isa)[name](x)) <= 2.5
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("n", [1000, 33_000])
+def test_cross_entropy_of_long_rows(isa, dtype, n):
+    """Losses, and the gradient by weights, whose sum is a factor of it."""
+    loss = training.SoftmaxLoss(core.kernel_table(isa))
+    rng = np.random.default_rng(6)
+    x = np.log(0.45 / n) + np.zeros((2, n))
+    x[1] += rng.normal(0, 1, n)
+    x[:, n // 2] = 0
+    x = x.astype(dtype)
+    weights = np.stack([np.full(n, 0.1), rng.random(n)]).astype(dtype)
+    wide = np.longdouble if dtype == "float64" else np.float64
+    logs = by_definition("log_softmax", np, [x.astype(wide)])[0]
+    gradient, units = np.empty_like(x), 2.5 * np.finfo(dtype).eps
+    for target in np.array([n // 2, n // 2]), np.array([0, n - 1]):
+        wanted = -np.take_along_axis(logs, target[:, None], 1).mean()
+        assert abs(loss(x, target, gradient) - wanted) <= units * wanted
+    wanted = -(weights * logs).sum() / 2
+    assert abs(loss(x, weights, gradient) - wanted) <= units * wanted
+    share = np.exp(logs) * weights.astype(wide).sum(-1, keepdims=True)
+    difference = abs(gradient - (share - weights) / 2)
+    assert (difference <= 2 * units * np.maximum(share, weights)).all()
+
+
+def test_cross_entropy_of_many_rows(isa):
+    loss = training.SoftmaxLoss(core.kernel_table(isa))
+    x = np.zeros((300_000, 3))
+    wanted = np.log(3.0)
+    for target in np.zeros(len(x), np.intp), np.full(x.shape, 1 / 3):
+        assert abs(loss(x, target, np.empty_like(x)) - wanted) <= 2 * np.spacing(wanted)
 
 
 # --------------------------------------------------------------------------- bits
@@ -320,8 +403,10 @@ def test_special_gradients(isa, dtype, rows):
     softmax, log_softmax = (
         make_ufuncs(isa)[name] for name in ("softmax_backward", "log_softmax_backward")
     )
+    greatest, large = float(finfo(dtype).max), 1.5 * 2.0 ** (finfo(dtype).maxexp - 1)
     for grad, y, wanted in [
         ([1, 2], [0, 1], [0, 0]),
+        ([large, -large], [0.25, 0.75], [large * 0.375, -large * 0.375]),
         ([NAN, 2], [0.5, 0.5], [NAN, NAN]),
         ([INF, 2], [0.5, 0.5], [NAN, -INF]),
         ([1, 2], [NAN, NAN], [NAN, NAN]),
@@ -330,17 +415,141 @@ def test_special_gradients(isa, dtype, rows):
         with np.errstate(all="raise"):
             result = softmax(*(np.resize(np.array(a, dtype), (rows, 2)) for a in (grad, y)))
         np.testing.assert_array_equal(result.astype("f8"), np.resize(wanted, (rows, 2)))
+        assert not np.signbit(result[np.isnan(result)]).any()
     for grad, y, wanted in [
         ([1, 2], [-INF, 0], [1, -1]),
-        ([1, 2], [-INF, 5], [1, -1]),
+        ([greatest, 0], [0, -INF], [0, 0]),
+        ([greatest, 0, 0], [-INF, -INF, 0], [greatest, 0, -greatest]),
+        ([1, 0], [INF, 0], [-INF, -1]),
+        ([1, -1], [INF, -INF], [NAN, -1]),
+        ([1, 2], [-INF, 1e4], [1, -INF]),
+        ([-INF, 0, 0], [0, -1e4, -INF], [NAN, INF, NAN]),
         ([NAN, 2], [-1, -1], [NAN, NAN]),
         ([INF, 2], [-1, -1], [NAN, -INF]),
         ([1, -1], [-1, -1], [1, -1]),
         ([3, 2], [NAN, 0], [NAN, -3]),
     ]:
         with np.errstate(all="raise"):
-            result = log_softmax(*(np.resize(np.array(a, dtype), (rows, 2)) for a in (grad, y)))
-        np.testing.assert_array_equal(result.astype("f8"), np.resize(wanted, (rows, 2)))
+            result = log_softmax(
+                *(np.resize(np.array(a, dtype), (rows, len(grad))) for a in (grad, y))
+            )
+        np.testing.assert_array_equal(result.astype("f8"), np.resize(wanted, (rows, len(grad))))
+        assert not np.signbit(result[np.isnan(result)]).any()
+
+
+def operands_of_all_sizes(rng, dtype, n):
+    """Draw gradients of one sign, so that no sum cancels, and y such that all products are met."""
+    info = finfo(dtype)
+    least, most = info.minexp - info.nmant, info.maxexp - 4
+    exponents = rng.integers(least, most, n)
+    if rng.random() < 0.5:
+        exponents = np.minimum(exponents[0] + rng.integers(-40, 1, n), most)
+        exponents = np.maximum(exponents, least)
+    grad = np.ldexp(rng.choice([-1, 1]) * rng.uniform(1, 2, n), exponents).astype(dtype)
+    if rng.random() < 0.5:
+        grad[rng.integers(n)] = rng.choice([0.0, -0.0])
+    size = np.log(abs(grad.astype(np.longdouble)).sum() + float(info.smallest_subnormal))
+    y = [
+        -abs(rng.normal(0, 3, n)),
+        -size + rng.uniform(least - 3, most + 3, n) * np.log(2),
+        rng.uniform(-2 * most, 0, n),
+        np.where(rng.random(n) < 0.3, -INF, -1.0),
+    ][rng.integers(4)]
+    return grad, y.astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_log_softmax_backward_over_the_whole_range(isa, dtype):
+    """Also where exp(y) is subnormal, 0 or more than 1, and for rows among others."""
+    mpmath = pytest.importorskip("mpmath", reason="mpmath is not installed")
+    function = make_ufuncs(isa)["log_softmax_backward"]
+    rng = np.random.default_rng(11)
+    m = mpmath.MPContext()
+    m.prec = 2400
+    info = finfo(dtype)
+    for _ in range(400 if dtype == "float32" else 150):
+        n = int(rng.integers(1, 7))
+        grad, y = operands_of_all_sizes(rng, dtype, n)
+        result = function(grad, y)
+        assert_same(result, one_by_one("log_softmax_backward", [grad[None], y[None]])[0])
+        # Beside ordinary ones, whose bits stay what they are.
+        for width in (3, 32):
+            others = rng.normal(0, 1, (2, n, width)).astype(dtype)
+            others[1] = -abs(others[1])
+            wanted = one_by_one("log_softmax_backward", [o.T for o in others])
+            others[:, :, 1] = grad, y
+            wanted[1] = result
+            assert_same(function(*others, axis=0).T, wanted)
+        total = sum(map(m.mpf, grad.tolist()))
+        for g, log, value in zip(grad.tolist(), y.tolist(), result.tolist(), strict=True):
+            product = m.exp(log) * total if log > -INF else m.mpf(0)
+            wanted = m.mpf(g) - product
+            if abs(wanted) > float(info.max):
+                assert value == (INF if wanted > 0 else -INF) or abs(value) == float(info.max)
+                continue
+            size = max(abs(wanted), abs(product))
+            exponent = max(int(m.frexp(size)[1]) - 1 if size else info.minexp, info.minexp)
+            unit = m.ldexp(1, exponent - info.nmant)
+            assert abs(value - wanted) <= 2.5 * unit, (grad, y)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_softmax_backward_of_large_gradients(isa, dtype):
+    """Grad - sum(grad * y) may be twice as large as the type goes."""
+    function = make_ufuncs(isa)["softmax_backward"]
+    info = finfo(dtype)
+    rng = np.random.default_rng(12)
+    for n in (2, 10, 600):
+        grad = (rng.uniform(-1, 1, (5, n)) * float(info.max)).astype(dtype)
+        grad[:, 0], grad[:, 1] = info.max, -float(info.max)
+        y = make_ufuncs(isa)["softmax"](rng.normal(0, 3, (5, n)).astype(dtype))
+        small = function(grad * np.dtype(dtype).type(2.0**-20), y)
+        result = function(grad, y)
+        assert_same(result, one_by_one("softmax_backward", [grad, y]))
+        assert_same(function(grad.T.copy(), y.T.copy(), axis=0).T, result)
+        assert np.isfinite(result).all()
+        np.testing.assert_allclose(result, small * np.dtype(dtype).type(2.0**20), rtol=1e-5, atol=1)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_nan_in_y(isa, dtype):
+    """In log_softmax_backward it is that of an element; its sign does not go on."""
+    payload = np.array([0xFFC12345], "u4").view("f4")[0]
+    for n in (3, 20, 700):
+        for nan in (NAN, -NAN, payload):
+            grad, y = np.ones((5, n), dtype), np.full((5, n), -1.0, dtype)
+            y[2, 1] = nan
+            for axis, arrays in ((1, [grad, y]), (0, [grad.T.copy(), y.T.copy()])):
+                result = make_ufuncs(isa)["log_softmax_backward"](*arrays, axis=axis)
+                result = np.moveaxis(result, axis, -1)
+                assert np.isnan(result).sum() == 1
+                assert bits(result[2, 1:2]) == bits(np.array([NAN], dtype))
+                result = make_ufuncs(isa)["softmax_backward"](*arrays, axis=axis)
+                result = np.moveaxis(result, axis, -1)
+                assert (bits(result[2]) == bits(np.array([NAN], dtype))).all()
+                assert np.isnan(result).sum() == n
+
+
+def test_a_sum_that_cancels(isa):
+    """Its rounding errors remain, as docs/accuracy.md says."""
+    function = make_ufuncs(isa)["log_softmax_backward"]
+    y = np.log(np.full(3, 1 / 3, "float32"))
+    assert function(np.array([1e20, -1e20, 1], "float32"), y)[2] == 1
+    rng = np.random.default_rng(13)
+    for dtype, unit in (("float32", 2.0**-53), ("float64", 2.0**-104)):
+        for n in (3, 50, 2000):
+            grad = rng.normal(0, 1e6, (3, n)).astype(dtype)
+            grad[:, n // 2 :] = -grad[:, : n - n // 2]
+            grad[:, -1] += 1
+            y = np.full((3, n), np.log(1 / n), dtype)
+            result = function(grad, y)
+            for g, row in zip(grad, result, strict=True):
+                total = math.fsum(g.tolist())
+                size = math.fsum(abs(g).tolist())
+                allowed = (n / 16 + 4) ** (1 if dtype == "float32" else 2) * unit * size / n
+                wanted = g.astype("f8") - np.exp(y[0].astype("f8")) * total
+                ulp = np.spacing(np.maximum(abs(wanted), abs(total) / n).astype(dtype))
+                assert (abs(row.astype("f8") - wanted) <= 2.5 * ulp + allowed).all()
 
 
 @every_name
@@ -352,6 +561,27 @@ def test_nan_is_the_same_everywhere(function, name):
         result = function(*operands)
         assert (bits(result[2]) == 0x7FC00000).all()
         assert not np.isnan(np.delete(result, 2, 0)).any()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_nan_of_losses_is_the_same_everywhere(isa, dtype):
+    """That of losses, and of the gradients of cross-entropy, is the positive quiet one."""
+    table = core.kernel_table(isa)
+    payload = np.array([0xFFC12345], "u4").view("f4")[0].astype(dtype)
+    for n in (1, 2, 17, 600):
+        for nan in (NAN, -NAN, payload):
+            x, target = np.full((2, n), 0.5, dtype), np.full((2, n), 0.25, dtype)
+            x[1, n // 2] = nan
+            for loss in training.LogisticLoss(table), training.SoftmaxLoss(table):
+                for arrays in (x, target), (target, x), (x, x):
+                    value = np.float64(loss(*arrays, np.empty_like(x)))
+                    assert bits(np.array([value])) == bits(np.array([NAN]))
+            for arrays in (x, np.zeros(2, np.intp)), (x, target), (target, x):
+                gradient = np.empty_like(x)
+                value = np.float64(training.SoftmaxLoss(table)(*arrays, gradient))
+                assert bits(np.array([value])) == bits(np.array([NAN]))
+                assert (bits(gradient[1]) == bits(np.array([NAN], dtype))).all()
+                assert not np.isnan(gradient[0]).any()
 
 
 @every_name

@@ -16,6 +16,7 @@ their rounding errors.
 """
 
 cimport cython
+from libc.math cimport INFINITY
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 from fastact.activations.arithmetic cimport absolute, double_bits, float_bits, fma, fma_of_any, real
@@ -161,6 +162,10 @@ cdef inline double logarithm(
     """
     cdef double w, w_low, s, k, d, low, more, lead, high, total, one = 1
     cdef double_bits exponent, power, whole
+    # The errors of a long sum are more than the last bit of it. `low` has to be small: see below.
+    total = others + others_low
+    others_low += others - total
+    others = total
     w = others / first
     w_low = (fma(-w, first, others) - w * first_low + others_low) / first
     # 1 + w = 2**k (1 + d) with 1 + d in [3/4, 3/2).
@@ -177,7 +182,9 @@ cdef inline double logarithm(
     d = w if w <= 0.5 else d
     low = w_low if w <= 0.5 else low
     lead = k * 0.693147180559890330187045037746429443359375    # exact: log(2) in 42 bits
-    more = sum_error(lead, d, lead + d) + fma(k, 5.497923018708371155e-14, fma(-d, low, low))
+    # low / (1 + d), to the square of d: low is less than 2**-51.
+    low = fma(low, fma(d, d, -d), low)
+    more = sum_error(lead, d, lead + d) + fma(k, 5.497923018708371155e-14, low)
     more = fma(d * d, bend_of_logarithm(d), more)
     lead += d
     # `more` may be an eighth of `lead`. With what it adds to the first number, the difference of that
@@ -199,17 +206,99 @@ cdef inline real slope_of_softmax(real grad, real y, real high, real low) noexce
     return fma_of_any(y, grad - high, -(y * low))
 
 
-cdef inline real slope_of_log_softmax(
-    real grad, real y, real factor, real high, real low
+cdef inline real any_slope_of_softmax(
+    real grad, real y, real part, real whole, real high, real low
 ) noexcept nogil:
-    """An element of the gradient of log_softmax, from its output; high + low is sum(grad).
+    """The same where grad - high may be out of range: all but y times `part`, and y times 1 / part."""
+    y *= whole
+    return fma_of_any(y, grad * part - high, -(y * low))
 
-    The scale of the exponential is taken from it by `factor`, or from the sum if this is large.
+
+cdef inline bint is_moderate(double total, real kind) noexcept nogil:
+    """Whether no gradient, less a sum of this size, is out of range; False for NaN."""
+    if real is float:
+        return absolute(total) < 1e30
+    else:
+        return absolute(total) < 1e291
+
+
+cdef inline int32_t exponent_of(double x) noexcept nogil:
+    """e of 2**e <= |x| < 2**(e + 1); 1024 of infinities and NaN, -1023 of 0 and subnormal numbers."""
+    cdef double_bits value
+    value.value = x
+    return <int32_t> ((value.bits >> 52) & 0x7FF) - 1023
+
+
+cdef inline double whole_power(int32_t e) noexcept nogil:
+    """2**e, for -1022 <= e <= 1023."""
+    cdef double_bits value
+    value.bits = <uint64_t> (1023 + e) << 52
+    return value.value
+
+
+# In the gradient of log_softmax, exp(y) is computed times 2**b, and the sum of the gradients is divided
+# by it. With b = e + MARGIN, e being the exponent of the sum, the exponential is too small for its type only
+# where the product is too small to change any result: it is 0 there. It is not too large where y <= 0
+# and e <= 127 - 1 - MARGIN (1022 - MARGIN in double).
+
+cdef inline int32_t margin(real kind) noexcept nogil:
+    """The digits of the type and 2."""
+    return 26 if real is float else 55
+
+
+cdef inline int32_t greatest_exponent(real kind) noexcept nogil:
+    """The greatest exponent of a sum of gradients for which `slope_of_log_softmax` is meant."""
+    return (126 if real is float else 1022) - margin(kind)
+
+
+cdef inline real scaled_base(int32_t b, real kind) noexcept nogil:
+    """What rounds a sum to an integer, and has the scale 2**b."""
+    if real is float:
+        return <float> (12582912.0 + 127) + <float> b
+    else:
+        return (6755399441055744.0 + 1023) + <double> b
+
+
+cdef inline real scaled_limit(int32_t b, real kind) noexcept nogil:
+    """The -y from which on exp(y) 2**b is 0: there, the bits of the power are those of 0."""
+    return <real> ((127 if real is float else 1023) + b) * <real> 0.693147180559945309
+
+
+cdef inline real slope_of_log_softmax(
+    real grad, real y, real limit, real base, real high, real low
+) noexcept nogil:
+    """An element of the gradient of log_softmax, from its output; high + low is sum(grad) / 2**b."""
+    cdef real e = term(y, <real> 0, limit, base)
+    # The sums are negated, not e: a compiler may put the sign of -e into the fma that makes e, where it
+    # would change that of 0.
+    return fma_of_any(e, -high, fma_of_any(e, -low, grad))
+
+
+cdef inline int32_t near_by(real kind) noexcept nogil:
+    """b - e, less than 0, for products that are not small: see `any_slope_of_log_softmax`."""
+    return -60 if real is float else -500
+
+
+cdef inline real greatest_y(int32_t b, real kind) noexcept nogil:
+    """A y for which the product with the sum is infinite, but not that with what is lost of the sum."""
+    return <real> ((75 if real is float else 550) - b) * <real> 0.693147180559945309
+
+
+cdef inline real any_slope_of_log_softmax(
+    real grad, real y, real limit, real base, real high, real low,
+    real split, real most, real near_base, real near_high, real near_low
+) noexcept nogil:
+    """`slope_of_log_softmax` for every sum and every y, with the same bits where both can be used.
+
+    No scale fits products of all sizes. Those that are 1 or more, where -y <= split, have another one.
     """
-    cdef real zero = 0
-    y = zero if y > zero else y
-    y = term(y, zero, span(y), plain_base(y)) * factor
-    return fma_of_any(-y, high, fma_of_any(-y, low, grad))
+    cdef real e, zero = 0
+    cdef bint near = -y <= split
+    high, low = near_high if near else high, near_low if near else low
+    e = term(most if y > most else y, zero, limit, near_base if near else base)
+    e = zero if y == -INFINITY else e
+    e = y * zero if y == INFINITY and high + low == 0 else e
+    return fma_of_any(e, -high, fma_of_any(e, -low, grad))
 
 
 cdef inline real smaller(real e, real skipped) noexcept nogil:

@@ -1,7 +1,7 @@
-# Loops over rows side by side: see `rows.pxi`. WIDTH must be that of `rows.pyx`.
+# Loops over rows side by side: see `rows.pxi`.
 
 cdef enum:
-    WIDTH = 32                       # rows side by side, at most
+    TALL = 16                        # elements of rows that are looked at before they are computed
 
 
 cdef struct Columns:
@@ -20,8 +20,9 @@ cdef struct Columns:
     double[WIDTH] high
     double[WIDTH] rest
     double[WIDTH] rest_of_first
-    double[WIDTH] shrink
     double[WIDTH] terms
+    double[WIDTH] log_sum
+    double[WIDTH] log_low
 
 
 cdef inline void start_columns(
@@ -35,10 +36,7 @@ cdef inline void start_columns(
         for j in range(width):
             top[j] = x[j] if x[j] > top[j] else top[j]
         x += step
-    for j in range(width):
-        pivot[j] = pivot_of(top[j])
-        limit[j] = limit_of(top[j], pivot[j])
-        base[j] = base_of(top[j], pivot[j])
+    start_sums(top, pivot, limit, base, width)
 
 
 cdef inline void softmax_side_by_side(
@@ -55,6 +53,8 @@ cdef inline void softmax_side_by_side(
     start_columns(x, steps[0], n, width, top, pivot, limit, base)
     clear(parts, lost, LANES * width)
     for i in range(n):
+        if real_array is f64 and i % PIECE == 0 and i > 0:
+            settle(parts, lost, LANES * width)
         for j in range(width):
             now[j] = term(x[j], pivot[j], limit[j], base[j])
         for j in range(width):
@@ -62,10 +62,8 @@ cdef inline void softmax_side_by_side(
         x += steps[0]
         now += steps[1]
     add_parts(parts, lost, width, real_array is f64)
-    for j in range(width):
-        first[j] = first_term(top[j], pivot[j], base[j], &first_lost[j])
-        invert(
-            parts[j], lost[j], first + j, first_lost + j, high + j, rest + j, rest_of_first + j)
+    first_terms(top, pivot, base, first, first_lost, width)
+    inverses(parts, lost, first, first_lost, high, rest, rest_of_first, width)
     for i in range(n):
         for j in range(width):
             out[j] = scaled(out[j], high[j], rest[j], first[j], rest_of_first[j])
@@ -73,7 +71,7 @@ cdef inline void softmax_side_by_side(
         out += steps[1]
 
 
-cdef inline void add_columns(
+cdef void add_columns(
     real_array x, Py_ssize_t step, Py_ssize_t n, Py_ssize_t width,
     real_array pivot, real_array limit, real_array base, real_array skipped,
     real_array terms, f64 parts, f64 lost
@@ -82,6 +80,8 @@ cdef inline void add_columns(
     cdef Py_ssize_t i, j
     clear(parts, lost, LANES * width)
     for i in range(n):
+        if real_array is f64 and i % PIECE == 0 and i > 0:
+            settle(parts, lost, LANES * width)
         for j in range(width):
             terms[j] = term(x[j], pivot[j], limit[j], base[j])
             terms[j] = smaller(terms[j], skipped[j])
@@ -95,7 +95,7 @@ cdef inline void log_softmax_side_by_side(
     real_array x, real_array out, const Py_ssize_t *steps, Py_ssize_t n, Py_ssize_t width
 ) noexcept nogil:
     cdef Columns this
-    cdef double total, low
+    cdef double least = least_share(n, x)
     cdef Py_ssize_t i, j
     cdef bint again = False
     cdef f64 parts = this.parts, lost = this.lost, others = this.others, others_low = this.others_low
@@ -104,23 +104,23 @@ cdef inline void log_softmax_side_by_side(
     first_lost, rest = <real_array> this.first_lost, <real_array> this.rest
     skipped, terms = <real_array> this.skipped, <real_array> this.terms
     start_columns(x, steps[0], n, width, top, pivot, limit, base)
+    first_terms(top, pivot, base, first, first_lost, width)
     for j in range(width):
-        first[j] = first_term(top[j], pivot[j], base[j], &first_lost[j])
         skipped[j] = INFINITY
     add_columns(x, steps[0], n, width, pivot, limit, base, skipped, terms, parts, lost)
     for j in range(width):
         others[j] = parts[j] - first[j]
         others_low[j] = lost[j] + sum_error(parts[j], -<double> first[j], others[j])
-        again |= hidden(others[j], first[j], x)
-        skipped[j] = first[j] if hidden(others[j], first[j], x) else skipped[j]
+        again |= others[j] < first[j] * least
+        skipped[j] = first[j] if others[j] < first[j] * least else skipped[j]
     if again:
         add_columns(x, steps[0], n, width, pivot, limit, base, skipped, terms, parts, lost)
         for j in range(width):
             others[j] = parts[j] if skipped[j] == first[j] else others[j]
             others_low[j] = lost[j] if skipped[j] == first[j] else others_low[j]
+    logarithms(top, others, others_low, first, first_lost, this.log_sum, this.log_low, width)
     for j in range(width):
-        total = logarithm(top[j], others[j], others_low[j], first[j], first_lost[j], &low)
-        high[j] = leading(total, low, &rest[j])
+        high[j] = leading(this.log_sum[j], this.log_low[j], &rest[j])
     for i in range(n):
         for j in range(width):
             out[j] = shifted(x[j], high[j], rest[j])
@@ -129,56 +129,54 @@ cdef inline void log_softmax_side_by_side(
         out += steps[1]
 
 
-cdef inline void softmax_backward_side_by_side(
-    real_array grad, real_array y, real_array out, const Py_ssize_t *steps, Py_ssize_t n,
-    Py_ssize_t width
+cdef inline void multiply_and_add(
+    real_array grad, real_array y, const Py_ssize_t *steps, Py_ssize_t n, Py_ssize_t width,
+    f64 parts, f64 lost
 ) noexcept nogil:
-    cdef Columns this
     cdef Py_ssize_t i, j
-    cdef f64 parts = this.parts, lost = this.lost
-    high, rest = <real_array> this.high, <real_array> this.rest
     clear(parts, lost, LANES * width)
     for i in range(n):
         for j in range(width):
             add_product(
-                parts + i % LANES * width, lost + i % LANES * width, j,
-                grad[i * steps[0] + j], y[i * steps[1] + j], real_array is f64)
-    add_parts(parts, lost, width, real_array is f64)
-    for j in range(width):
-        high[j] = leading(parts[j], lost[j], &rest[j])
+                parts + i % LANES * width, lost + i % LANES * width, j, grad[j], y[j],
+                real_array is f64)
+        grad += steps[0]
+        y += steps[1]
+
+
+cdef inline void softmax_slopes(
+    real_array grad, real_array y, real_array out, const Py_ssize_t *steps, Py_ssize_t n,
+    Py_ssize_t width, real_array high, real_array rest
+) noexcept nogil:
+    cdef Py_ssize_t i, j
     for i in range(n):
         for j in range(width):
             out[j] = slope_of_softmax(grad[j], y[j], high[j], rest[j])
-            out[j] = out[j] if high[j] == high[j] else c_nan()
         grad += steps[0]
         y += steps[1]
         out += steps[2]
 
 
-cdef inline void log_softmax_backward_side_by_side(
-    real_array grad, real_array y, real_array out, const Py_ssize_t *steps, Py_ssize_t n,
-    Py_ssize_t width
+cdef inline void add_gradients(
+    real_array grad, Py_ssize_t step, Py_ssize_t n, Py_ssize_t width, f64 parts, f64 lost
 ) noexcept nogil:
-    cdef Columns this
-    cdef double factor, share
     cdef Py_ssize_t i, j
-    cdef f64 parts = this.parts, lost = this.lost
-    high, rest, shrink = <real_array> this.high, <real_array> this.rest, <real_array> this.shrink
     clear(parts, lost, LANES * width)
     for i in range(n):
         for j in range(width):
             add_to(
-                parts + i % LANES * width, lost + i % LANES * width, j, grad[i * steps[0] + j],
-                real_array is f64)
-    add_parts(parts, lost, width, real_array is f64)
-    for j in range(width):
-        share = part_of_scale(parts[j], &factor, grad)
-        high[j] = leading(parts[j] * share, lost[j] * share, &rest[j])
-        shrink[j] = factor
+                parts + i % LANES * width, lost + i % LANES * width, j, grad[j], real_array is f64)
+        grad += step
+
+
+cdef inline void log_softmax_slopes(
+    real_array grad, real_array y, real_array out, const Py_ssize_t *steps, Py_ssize_t n,
+    Py_ssize_t width, real_array limit, real_array base, real_array high, real_array rest
+) noexcept nogil:
+    cdef Py_ssize_t i, j
     for i in range(n):
         for j in range(width):
-            out[j] = slope_of_log_softmax(grad[j], y[j], shrink[j], high[j], rest[j])
-            out[j] = out[j] if high[j] == high[j] else c_nan()
+            out[j] = slope_of_log_softmax(grad[j], y[j], limit[j], base[j], high[j], rest[j])
         grad += steps[0]
         y += steps[1]
         out += steps[2]
@@ -210,17 +208,49 @@ cdef void softmax_backward_columns(
     real_array grad, real_array y, real_array out, const Py_ssize_t *steps, Py_ssize_t n,
     Py_ssize_t width
 ) noexcept nogil:
+    cdef Columns this
+    part, whole = <real_array> this.limit, <real_array> this.base
+    high, rest = <real_array> this.high, <real_array> this.rest
     if width == WIDTH:
-        softmax_backward_side_by_side(grad, y, out, steps, n, WIDTH)
+        multiply_and_add(grad, y, steps, n, WIDTH, this.parts, this.lost)
     else:
-        softmax_backward_side_by_side(grad, y, out, steps, n, width)
+        multiply_and_add(grad, y, steps, n, width, this.parts, this.lost)
+    add_parts(this.parts, this.lost, width, real_array is f64)
+    if not lead_sums(this.parts, this.lost, part, whole, high, rest, width):
+        softmax_backward_of_any(grad, y, out, steps, n, width, part, whole, high, rest)
+    elif width == WIDTH:
+        softmax_slopes(grad, y, out, steps, n, WIDTH, high, rest)
+    else:
+        softmax_slopes(grad, y, out, steps, n, width, high, rest)
 
 
 cdef void log_softmax_backward_columns(
     real_array grad, real_array y, real_array out, const Py_ssize_t *steps, Py_ssize_t n,
     Py_ssize_t width
 ) noexcept nogil:
+    cdef Columns this
+    cdef Py_ssize_t i, size
+    cdef bint usual, fits
+    limit, base = <real_array> this.limit, <real_array> this.base
+    high, rest = <real_array> this.high, <real_array> this.rest
     if width == WIDTH:
-        log_softmax_backward_side_by_side(grad, y, out, steps, n, WIDTH)
+        add_gradients(grad, steps[0], n, WIDTH, this.parts, this.lost)
     else:
-        log_softmax_backward_side_by_side(grad, y, out, steps, n, width)
+        add_gradients(grad, steps[0], n, width, this.parts, this.lost)
+    add_parts(this.parts, this.lost, width, real_array is f64)
+    usual = scale_sums(this.parts, this.lost, limit, base, high, rest, width)
+    while n > 0:
+        size = min(<Py_ssize_t> TALL, n)
+        fits = usual
+        for i in range(size):
+            fits &= no_more_than_0(y + i * steps[1], width)
+        if not fits:
+            log_softmax_backward_of_any(grad, y, out, steps, size, width, this.parts, this.lost)
+        elif width == WIDTH:
+            log_softmax_slopes(grad, y, out, steps, size, WIDTH, limit, base, high, rest)
+        else:
+            log_softmax_slopes(grad, y, out, steps, size, width, limit, base, high, rest)
+        grad += size * steps[0]
+        y += size * steps[1]
+        out += size * steps[2]
+        n -= size

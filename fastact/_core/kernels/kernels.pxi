@@ -57,6 +57,17 @@ cdef extern from *:
     ctypedef uint32_t *u32 "fastact_u32"
     ctypedef uint64_t *u64 "fastact_u64"
 
+cdef extern from *:
+    """
+    /* The NaN of what has no other result. It is made without setting a flag. */
+    static inline double fastact_nan(void)
+    {
+        union { uint64_t bits; double value; } nan = { UINT64_C(0x7FF8000000000000) };
+        return nan.value;
+    }
+    """
+    double c_nan "fastact_nan"() noexcept nogil
+
 cdef extern from "table.h":
     void add "fastact_add"(void *table, const char *name, void *loop) noexcept nogil
 

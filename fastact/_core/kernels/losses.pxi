@@ -4,18 +4,36 @@
 # cross-entropies of the rows, log(sum(exp(x))) - x for the class of a row. A target is the classes
 # of the rows, or, where `labels` is NULL, the weights of all classes.
 
-cdef inline double loss_of_weights(
+cdef double loss_of_weights(
     real_array x, real_array weights, real_array high, real_array low, double *total, Py_ssize_t n
 ) noexcept nogil:
-    """The loss of a row of any weights, and their sum."""
-    cdef double loss = 0
-    cdef Py_ssize_t i
-    total[0] = 0
-    for i in range(n):
-        total[0] += weights[i]
-        # A class of weight 0 may have a logit of -inf.
-        loss -= weights[i] * <double> shifted(x[i], high[0], low[0]) if weights[i] != 0 else 0
-    return loss
+    """The loss of a row of any weights, and their sum; as accurate as the sums of `softmax_rows`."""
+    cdef double[LANES] parts, lost, shares, shares_lost
+    cdef double[PIECE] room
+    cdef Py_ssize_t i, size
+    cdef real_array logs = <real_array> room
+    factor, correction = high[0], low[0]
+    clear(parts, lost, LANES)
+    clear(shares, shares_lost, LANES)
+    while n > 0:
+        size = min(<Py_ssize_t> PIECE, n)
+        for i in range(size):
+            # A class of weight 0 may have a logit of -inf.
+            logs[i] = shifted(x[i], factor, correction)
+            logs[i] = 0 if weights[i] == 0 else logs[i]
+        add_terms(weights, shares, shares_lost, size)
+        add_products(weights, logs, parts, lost, size)
+        x += size
+        weights += size
+        n -= size
+    add_parts_of_one(parts, lost, real_array is f64)
+    add_parts_of_one(shares, shares_lost, real_array is f64)
+    total[0] = with_lost(shares[0], shares_lost[0])
+    return -with_lost(parts[0], lost[0])
+
+
+cdef inline double with_lost(double total, double lost) noexcept nogil:
+    return total + lost if total - total == 0 else total       # infinity has lost NaN
 
 
 @cython.cdivision(True)
@@ -26,7 +44,7 @@ cdef void softmax_loss(
     cdef Group this
     cdef double[LANES] parts, lost
     cdef double[3] room
-    cdef double share = 1
+    cdef double share = 1, of_row, sum = 0, sum_lost = 0, least = least_share(n, prediction)
     cdef Py_ssize_t i, g, group, label
     cdef real_array x, numbers = <real_array> room
     top, pivot, limit = <real_array> this.top, <real_array> this.pivot, <real_array> this.limit
@@ -36,27 +54,22 @@ cdef void softmax_loss(
     while rows > 0:
         group = group_of(rows, n)
         start_rows(prediction, n, group, top, pivot, limit, base)
-        for g in range(group):
-            first[g] = first_term(top[g], pivot[g], base[g], &first_lost[g])
+        first_terms(top, pivot, base, first, first_lost, group)
         for g in range(group):
             x = prediction + g * n
             sum_row(x, gradient + g * n, n, pivot + g, limit + g, base + g, parts, lost)
             this.total[g], this.lost[g] = parts[0], lost[0]
             take_off(parts, lost, first[g])
-            if hidden(parts[0], first[g], x):
-                sum_others(x, n, pivot + g, limit + g, base + g, first + g, True, parts, lost)
+            if parts[0] < first[g] * least:
+                sum_smaller(x, n, pivot + g, limit + g, base + g, first + g, parts, lost)
             this.others[g], this.others_lost[g] = parts[0], lost[0]
-        for g in range(group):
-            this.log_sum[g] = logarithm(
-                top[g], this.others[g], this.others_lost[g], first[g], first_lost[g],
-                &this.log_low[g])
+        logarithms(
+            top, this.others, this.others_lost, first, first_lost, this.log_sum, this.log_low, group)
+        inverses(this.total, this.lost, first, first_lost, high, rest, rest_of_first, group)
         for g in range(group):
             if labels == NULL:
                 numbers[0] = leading(this.log_sum[g], this.log_low[g], &numbers[1])
-                loss[0] += loss_of_weights(prediction, weights, numbers, numbers + 1, &share, n)
-            invert(
-                this.total[g], this.lost[g], first + g, first_lost + g,
-                high + g, rest + g, rest_of_first + g)
+                of_row = loss_of_weights(prediction, weights, numbers, numbers + 1, &share, n)
             scale_row(gradient, n, high + g, rest + g, first + g, rest_of_first + g)
             divisor = scale[0]
             if labels == NULL:
@@ -64,18 +77,23 @@ cdef void softmax_loss(
                 total = numbers[2]
                 for i in range(n):
                     gradient[i] = (gradient[i] * total - weights[i]) / divisor
+                    gradient[i] = gradient[i] if gradient[i] == gradient[i] else c_nan()
                 weights += n
             else:
                 label = labels[0]
-                loss[0] += (this.log_sum[g] - prediction[label]) + this.log_low[g]
+                of_row = (this.log_sum[g] - prediction[label]) + this.log_low[g]
                 numbers[0] = 1
                 # 1 less the probability of the largest class is the sum of the others.
                 gradient[label] -= numbers[0]
                 if prediction[label] == top[g]:
                     gradient[label] = -(this.others[g] + this.others_lost[g]) * high[g]
+                gradient[label] = gradient[label] if gradient[label] == gradient[label] else c_nan()
                 for i in range(n):
                     gradient[i] /= divisor
                 labels += 1
+            add_to(&sum, &sum_lost, 0, of_row, True)
             prediction += n
             gradient += n
         rows -= group
+    loss[0] = with_lost(sum, sum_lost)
+    loss[0] = loss[0] if loss[0] == loss[0] else c_nan()

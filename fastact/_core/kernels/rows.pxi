@@ -10,30 +10,20 @@
 # The output may be the first operand. An operand that a function does not have is NULL.
 
 cimport cython
-from libc.math cimport INFINITY
+from libc.math cimport INFINITY, ldexp
 
 from fastact.activations.arithmetic cimport absolute, fma_of_any
 from fastact.activations.softmax cimport (
-    base_of, double_of_rank, first_term, float_of_rank, inverse, leading, limit_of, logarithm,
-    pivot_of, rank_of_double, rank_of_float, scaled, shifted, slope_of_log_softmax,
-    slope_of_softmax, smaller, sum_error, term,
+    any_slope_of_log_softmax, any_slope_of_softmax, base_of, double_of_rank, exponent_of, first_term,
+    float_of_rank, greatest_exponent, greatest_y, inverse, is_moderate, leading, limit_of, logarithm,
+    margin, near_by, pivot_of, rank_of_double, rank_of_float, scaled, scaled_base, scaled_limit, shifted,
+    slope_of_log_softmax, slope_of_softmax, smaller, sum_error, term, whole_power,
 )
 
 cdef enum:
     PIECE = 512                      # terms that are computed before they are added up
     GROUP = 8                        # rows one after the other that are taken together
-
-
-cdef extern from *:
-    """
-    /* The NaN of rows that have no other result. It is made without setting a flag. */
-    static inline double fastact_nan(void)
-    {
-        union { uint64_t bits; double value; } nan = { UINT64_C(0x7FF8000000000000) };
-        return nan.value;
-    }
-    """
-    double c_nan "fastact_nan"() noexcept nogil
+    WIDTH = 32                       # rows side by side, at most: that of `rows.pyx`
 
 
 cdef inline void add_to(f64 parts, f64 lost, Py_ssize_t j, double value, bint exactly) noexcept nogil:
@@ -53,27 +43,30 @@ cdef inline void add_product(
         lost[j] += fma_of_any(a, b, -product)
 
 
-cdef inline double part_of_scale(double total, double *factor, real_array kind) noexcept nogil:
-    """What to multiply the sum by in `slope_of_log_softmax`; `factor` is for the exponential.
+cdef inline double least_share(Py_ssize_t n, real_array kind) noexcept nogil:
+    """The least sum of all terms but the largest, in units of that, to be taken from the sum of all.
 
-    Neither product is inaccurate: the exponential becomes subnormal only where the sum is less than 1.
+    A smaller one is added up anew. The error of the sum of all grows with the length of the row.
     """
-    cdef double scale
-    cdef bint small = absolute(total) < 1
     if real_array is f32:
-        scale = 5.421010862427522e-20                          # 2**-64
+        return min(max(9.5367431640625e-07, n * 4.656612873077393e-10), 0.5)          # 2**-20, n 2**-31
     else:
-        scale = 7.458340731200207e-155                         # 2**-512
-    factor[0] = scale if small else 1
-    return 1 if small else scale
+        return min(max(9.094947017729282e-13, n * 2.842170943040401e-14), 0.5)        # 2**-40, n 2**-45
 
 
-cdef inline bint hidden(double others, double first, real_array kind) noexcept nogil:
-    """Whether the sum of all terms but the largest is too small to be taken from the sum of all."""
-    if real_array is f32:
-        return others < first * 9.5367431640625e-07            # 2**-20
-    else:
-        return others < first * 9.094947017729282e-13          # 2**-40
+cdef void settle(f64 parts, f64 lost, Py_ssize_t n) noexcept nogil:
+    """Move what has been lost into the sum, as far as it fits, so that it remains small.
+
+    This is done after each piece but the last one. What is lost is added up plainly: an error of it
+    does not matter while there are few additions.
+    """
+    cdef Py_ssize_t j
+    cdef double total, rest
+    for j in range(n):
+        total = parts[j] + lost[j]
+        rest = sum_error(parts[j], lost[j], total)
+        lost[j] = rest if total - total == 0 else lost[j]      # parts of infinity have lost NaN
+        parts[j] = total if total - total == 0 else parts[j]
 
 
 cdef inline void clear(f64 parts, f64 lost, Py_ssize_t n) noexcept nogil:
@@ -91,7 +84,7 @@ cdef inline void add_pairs(f64 parts, f64 lost, Py_ssize_t half, bint exactly) n
             lost[j] += lost[j + half]
 
 
-cdef inline void add_parts(f64 parts, f64 lost, Py_ssize_t rows, bint exactly) noexcept nogil:
+cdef void add_parts(f64 parts, f64 lost, Py_ssize_t rows, bint exactly) noexcept nogil:
     """Add up the parts of the sums of `rows` rows; the totals replace the first parts."""
     cdef Py_ssize_t j, half = LANES * rows // 2
     while half >= rows:
@@ -167,12 +160,57 @@ cdef struct Group:
     double[GROUP] high
     double[GROUP] rest
     double[GROUP] rest_of_first
-    double[GROUP] shrink
 
 
 cdef inline Py_ssize_t group_of(Py_ssize_t rows, Py_ssize_t n) noexcept nogil:
     """How many of some rows to take together: they stay in the L1 cache."""
     return min(rows, <Py_ssize_t> (GROUP if n <= PIECE // 4 else 1))
+
+
+# What is done once a row is a function, and not inline: it is called by several loops, for some rows
+# at a time, and its machine code is long.
+
+cdef void start_sums(
+    real_array top, real_array pivot, real_array limit, real_array base, Py_ssize_t count
+) noexcept nogil:
+    cdef Py_ssize_t g
+    for g in range(count):
+        pivot[g] = pivot_of(top[g])
+        limit[g] = limit_of(top[g], pivot[g])
+        base[g] = base_of(top[g], pivot[g])
+
+
+cdef void first_terms(
+    real_array top, real_array pivot, real_array base, real_array first, real_array first_lost,
+    Py_ssize_t count
+) noexcept nogil:
+    cdef Py_ssize_t g
+    for g in range(count):
+        first[g] = first_term(top[g], pivot[g], base[g], &first_lost[g])
+
+
+@cython.cdivision(True)
+cdef void inverses(
+    f64 total, f64 lost, real_array first, real_array first_lost,
+    real_array high, real_array rest, real_array rest_of_first, Py_ssize_t count
+) noexcept nogil:
+    """What `scaled` takes, from the sums of the terms of rows."""
+    cdef double low, inverted
+    cdef Py_ssize_t g
+    for g in range(count):
+        inverted = inverse(total[g], lost[g] + first_lost[g], &low)
+        high[g] = leading(inverted, low, &rest[g])
+        rest_of_first[g] = rest[g] + high[g] * (first_lost[g] / first[g])
+
+
+cdef void logarithms(
+    real_array top, f64 others, f64 others_lost, real_array first, real_array first_lost,
+    f64 sum, f64 low, Py_ssize_t count
+) noexcept nogil:
+    """`logarithm` of some rows."""
+    cdef Py_ssize_t g
+    for g in range(count):
+        sum[g] = logarithm(top[g], others[g], others_lost[g], first[g], first_lost[g], &low[g])
 
 
 cdef inline void start_rows(
@@ -182,10 +220,7 @@ cdef inline void start_rows(
     cdef Py_ssize_t g
     for g in range(group):
         find_top(x + g * n, n, top + g)
-    for g in range(group):
-        pivot[g] = pivot_of(top[g])
-        limit[g] = limit_of(top[g], pivot[g])
-        base[g] = base_of(top[g], pivot[g])
+    start_sums(top, pivot, limit, base, group)
 
 
 cdef inline void sum_row(
@@ -202,6 +237,8 @@ cdef inline void sum_row(
             e[i] = term(x[i], shift, most, origin)
         add_terms(e + start, parts, lost, size)
         start += size
+        if real_array is f64 and start < n:
+            settle(parts, lost, LANES)
     add_parts_of_one(parts, lost, real_array is f64)
 
 
@@ -224,6 +261,8 @@ cdef inline void sum_others(
                 terms[i] = smaller(terms[i], largest)
         add_terms(terms, parts, lost, size)
         start += size
+        if real_array is f64 and start < n:
+            settle(parts, lost, LANES)
     add_parts_of_one(parts, lost, real_array is f64)
     if not again:
         take_off(parts, lost, largest)
@@ -236,15 +275,12 @@ cdef inline void take_off(f64 total, f64 lost, double first) noexcept nogil:
     total[0] = others
 
 
-@cython.cdivision(True)
-cdef inline void invert(
-    double total, double lost, real_array first, real_array first_lost,
-    real_array high, real_array rest, real_array rest_of_first
+cdef void sum_smaller(
+    real_array x, Py_ssize_t n, real_array pivot, real_array limit, real_array base, real_array first,
+    f64 parts, f64 lost
 ) noexcept nogil:
-    """What `scaled` takes, from the sum of the terms of a row."""
-    cdef double low, inverted = inverse(total, lost + first_lost[0], &low)
-    high[0] = leading(inverted, low, rest)
-    rest_of_first[0] = rest[0] + high[0] * (first_lost[0] / first[0])
+    """`sum_others` again, where it is rare."""
+    sum_others(x, n, pivot, limit, base, first, True, parts, lost)
 
 
 cdef inline void scale_row(
@@ -275,11 +311,8 @@ cdef void softmax_rows(
             sum_row(x + g * n, out + g * n, n, pivot + g, limit + g, base + g, parts, lost)
             this.total[g], this.lost[g] = parts[0], lost[0]
         # The first term is not needed before. Computed in `start_rows`, it takes 1.5 ns a row more.
-        for g in range(group):
-            first[g] = first_term(top[g], pivot[g], base[g], &first_lost[g])
-            invert(
-                this.total[g], this.lost[g], first + g, first_lost + g,
-                high + g, rest + g, rest_of_first + g)
+        first_terms(top, pivot, base, first, first_lost, group)
+        inverses(this.total, this.lost, first, first_lost, high, rest, rest_of_first, group)
         for g in range(group):
             scale_row(out, n, high + g, rest + g, first + g, rest_of_first + g)
             out += n
@@ -292,7 +325,7 @@ cdef void log_softmax_rows(
 ) noexcept nogil:
     cdef Group this
     cdef double[LANES] parts, lost
-    cdef double total, low
+    cdef double least = least_share(n, x)
     cdef Py_ssize_t i, g, group
     top, pivot, limit = <real_array> this.top, <real_array> this.pivot, <real_array> this.limit
     base, first, high = <real_array> this.base, <real_array> this.first, <real_array> this.high
@@ -300,18 +333,18 @@ cdef void log_softmax_rows(
     while rows > 0:
         group = group_of(rows, n)
         start_rows(x, n, group, top, pivot, limit, base)
-        for g in range(group):
-            first[g] = first_term(top[g], pivot[g], base[g], &first_lost[g])
+        first_terms(top, pivot, base, first, first_lost, group)
         for g in range(group):
             sum_others(
                 x + g * n, n, pivot + g, limit + g, base + g, first + g, False, parts, lost)
-            if hidden(parts[0], first[g], x):
+            if parts[0] < first[g] * least:
                 sum_others(
                     x + g * n, n, pivot + g, limit + g, base + g, first + g, True, parts, lost)
-            this.total[g], this.lost[g] = parts[0], lost[0]
+            this.others[g], this.others_lost[g] = parts[0], lost[0]
+        logarithms(
+            top, this.others, this.others_lost, first, first_lost, this.log_sum, this.log_low, group)
         for g in range(group):
-            total = logarithm(top[g], this.total[g], this.lost[g], first[g], first_lost[g], &low)
-            high[g] = leading(total, low, &rest[g])
+            high[g] = leading(this.log_sum[g], this.log_low[g], &rest[g])
         for g in range(group):
             factor, correction = high[g], rest[g]
             for i in range(n):
@@ -321,12 +354,45 @@ cdef void log_softmax_rows(
         rows -= group
 
 
+cdef bint lead_sums(
+    f64 total, f64 lost, real_array part, real_array whole, real_array high, real_array rest,
+    Py_ssize_t count
+) noexcept nogil:
+    """What `slope_of_softmax` takes; return whether it can be used for all of these sums."""
+    cdef Py_ssize_t g
+    cdef bint moderate = True
+    for g in range(count):
+        moderate &= is_moderate(total[g], part[0])
+        part[g] = 1 if is_moderate(total[g], part[0]) else 0.5
+        whole[g] = 1 if is_moderate(total[g], part[0]) else 2
+        high[g] = leading(total[g] * part[g], lost[g] * part[g], &rest[g])
+    return moderate
+
+
+cdef void softmax_backward_of_any(
+    real_array grad, real_array y, real_array out, const Py_ssize_t *steps, Py_ssize_t n,
+    Py_ssize_t width, real_array part, real_array whole, real_array high, real_array rest
+) noexcept nogil:
+    """The gradients of rows side by side, or of one, for any sums."""
+    cdef Py_ssize_t i, j
+    for i in range(n):
+        for j in range(width):
+            out[j] = any_slope_of_softmax(grad[j], y[j], part[j], whole[j], high[j], rest[j])
+            out[j] = out[j] if out[j] == out[j] else c_nan()
+        grad += steps[0]
+        y += steps[1]
+        out += steps[2]
+
+
 cdef void softmax_backward_rows(
     real_array grad, real_array y, real_array out, Py_ssize_t rows, Py_ssize_t n
 ) noexcept nogil:
     cdef Group this
     cdef double[LANES] parts, lost
+    cdef Py_ssize_t[3] steps = [1, 1, 1]
     cdef Py_ssize_t i, g, group
+    cdef bint moderate
+    part, whole = <real_array> this.limit, <real_array> this.base
     high, rest = <real_array> this.high, <real_array> this.rest
     while rows > 0:
         group = group_of(rows, n)
@@ -334,16 +400,97 @@ cdef void softmax_backward_rows(
             clear(parts, lost, LANES)
             add_products(grad + g * n, y + g * n, parts, lost, n)
             add_parts_of_one(parts, lost, real_array is f64)
-            high[g] = leading(parts[0], lost[0], &rest[g])
+            this.total[g], this.lost[g] = parts[0], lost[0]
+        moderate = lead_sums(this.total, this.lost, part, whole, high, rest, group)
         for g in range(group):
             total, correction = high[g], rest[g]
-            for i in range(n):
-                out[i] = (
-                    slope_of_softmax(grad[i], y[i], total, correction) if total == total else c_nan())
+            if moderate:
+                for i in range(n):
+                    out[i] = slope_of_softmax(grad[i], y[i], total, correction)
+            else:
+                softmax_backward_of_any(
+                    grad, y, out, steps, n, 1, part + g, whole + g, high + g, rest + g)
             grad += n
             y += n
             out += n
         rows -= group
+
+
+# Two kinds of elements are rare in the gradient of log_softmax, and need more work: those of a row whose
+# sum of gradients is so large, or no number, that one scale of the exponential is not enough; and those with
+# y > 0 or NaN.
+
+cdef bint scale_sums(
+    f64 total, f64 lost, real_array limit, real_array base, real_array high, real_array rest,
+    Py_ssize_t count
+) noexcept nogil:
+    """What `slope_of_log_softmax` takes; return whether it can be used for all of these sums."""
+    cdef Py_ssize_t g
+    cdef int32_t b, e, worst = -1024, most = greatest_exponent(limit[0])
+    cdef double scale
+    for g in range(count):
+        e = exponent_of_sum(total[g], lost[g], limit)
+        worst = max(worst, e)
+        b = min(e, most) + margin(limit[0])
+        scale = whole_power(-b)
+        limit[g], base[g] = scaled_limit(b, limit[0]), scaled_base(b, base[0])
+        high[g] = leading(total[g] * scale, lost[g] * scale, &rest[g])
+    return worst <= most
+
+
+cdef inline int32_t exponent_of_sum(double total, double lost, real_array kind) noexcept nogil:
+    cdef int32_t e = exponent_of(absolute(total) + absolute(lost))
+    # The sums of floats are multiples of 2**-149.
+    return max(e, -149) if real_array is f32 else e
+
+
+cdef inline bint no_more_than_0(real_array y, Py_ssize_t n) noexcept nogil:
+    cdef int32_t narrow = 0
+    cdef int64_t wide = 0
+    cdef Py_ssize_t i
+    if real_array is f32:
+        for i in range(n):
+            narrow |= not y[i] <= 0
+        return not narrow
+    else:
+        for i in range(n):
+            wide |= not y[i] <= 0
+        return not wide
+
+
+cdef void log_softmax_backward_of_any(
+    real_array grad, real_array y, real_array out, const Py_ssize_t *steps, Py_ssize_t n,
+    Py_ssize_t width, f64 total, f64 lost
+) noexcept nogil:
+    """The gradients of rows side by side, or of one, for any sums and any y."""
+    cdef double[11][WIDTH] room
+    cdef Py_ssize_t i, j
+    cdef int32_t e, b, near
+    limit, base, high = <real_array> room[0], <real_array> room[1], <real_array> room[2]
+    rest, split, most = <real_array> room[3], <real_array> room[4], <real_array> room[5]
+    near_base, near_high, near_rest = <real_array> room[6], <real_array> room[7], <real_array> room[8]
+    for j in range(width):
+        e = exponent_of_sum(total[j], lost[j], grad)
+        if total[j] - total[j] == 0:
+            b, near = e + margin(limit[0]), e + near_by(limit[0])
+            limit[j], split[j] = scaled_limit(b, limit[0]), e * <double> 0.693147180559945309
+            most[j] = greatest_y(near, most[0])
+        else:
+            # exp(y) only has to be a positive number.
+            b, near = 0, 0
+            limit[j], split[j], most[j] = 1, 0, 1
+        base[j], near_base[j] = scaled_base(b, base[0]), scaled_base(near, base[0])
+        high[j] = leading(ldexp(total[j], -b), ldexp(lost[j], -b), &rest[j])
+        near_high[j] = leading(ldexp(total[j], -near), ldexp(lost[j], -near), &near_rest[j])
+    for i in range(n):
+        for j in range(width):
+            out[j] = any_slope_of_log_softmax(
+                grad[j], y[j], limit[j], base[j], high[j], rest[j], split[j], most[j],
+                near_base[j], near_high[j], near_rest[j])
+            out[j] = out[j] if out[j] == out[j] else c_nan()
+        grad += steps[0]
+        y += steps[1]
+        out += steps[2]
 
 
 cdef void log_softmax_backward_rows(
@@ -351,25 +498,35 @@ cdef void log_softmax_backward_rows(
 ) noexcept nogil:
     cdef Group this
     cdef double[LANES] parts, lost
-    cdef double factor, share
-    cdef Py_ssize_t i, g, group
-    high, rest, shrink = <real_array> this.high, <real_array> this.rest, <real_array> this.shrink
+    cdef Py_ssize_t[3] steps = [1, 1, 1]
+    cdef Py_ssize_t i, g, group, start, size
+    cdef bint usual
+    limit, base = <real_array> this.limit, <real_array> this.base
+    high, rest = <real_array> this.high, <real_array> this.rest
     while rows > 0:
         group = group_of(rows, n)
         for g in range(group):
             clear(parts, lost, LANES)
             add_terms(grad + g * n, parts, lost, n)
             add_parts_of_one(parts, lost, real_array is f64)
-            share = part_of_scale(parts[0], &factor, grad)
-            high[g] = leading(parts[0] * share, lost[0] * share, &rest[g])
-            shrink[g] = factor
+            this.total[g], this.lost[g] = parts[0], lost[0]
+        usual = scale_sums(this.total, this.lost, limit, base, high, rest, group)
+        # Short rows are looked at together.
+        if group > 1:
+            usual &= no_more_than_0(y, group * n)
         for g in range(group):
-            total, correction, scale = high[g], rest[g], shrink[g]
-            for i in range(n):
-                out[i] = (
-                    slope_of_log_softmax(grad[i], y[i], scale, total, correction)
-                    if total == total else c_nan())
-            grad += n
-            y += n
-            out += n
+            most, origin, total, correction = limit[g], base[g], high[g], rest[g]
+            start = 0
+            while start < n:
+                size = min(<Py_ssize_t> PIECE, n - start)
+                if usual and (group > 1 or no_more_than_0(y, size)):
+                    for i in range(size):
+                        out[i] = slope_of_log_softmax(grad[i], y[i], most, origin, total, correction)
+                else:
+                    log_softmax_backward_of_any(
+                        grad, y, out, steps, size, 1, this.total + g, this.lost + g)
+                grad += size
+                y += size
+                out += size
+                start += size
         rows -= group

@@ -120,3 +120,6 @@ cdef void logistic_loss(
         target += size
         gradient += size
         n -= size
+    # The sign of NaN would be that of an instruction.
+    for j in range(LANES):
+        sums[j] = sums[j] if sums[j] == sums[j] else c_nan()

@@ -12,8 +12,8 @@ _ROWS = (
     "inf, or nothing but -inf, the whole row of the result is NaN."
 )
 _GRADIENT = (
-    "If the row of `grad` has a NaN, the whole row of the result is NaN. The error is at most "
-    "2.5 ULP of the larger one of the result and of what is subtracted."
+    "The error is at most 2.5 ULP of the larger one of the result and of what is subtracted. Where "
+    "the sum cancels, its rounding errors are added: see the page on accuracy."
 )
 
 
@@ -116,7 +116,10 @@ ROW_OPERATIONS = (
         parameters=(gradient_of_output("softmax"), "Output of `softmax`."),
         returns=gradient_of_input("softmax"),
         see="softmax, log_softmax_backward",
-        notes=f"{FLOATS} {_GRADIENT}",
+        notes=(
+            f"{FLOATS} If the row of `grad` or `y` has a NaN, the whole row of the result is NaN. "
+            f"{_GRADIENT}"
+        ),
         exact=_exact_softmax_backward,
         subtracted=_subtracted_in_softmax_backward,
         numpy=_numpy_softmax_backward,
@@ -135,11 +138,14 @@ ROW_OPERATIONS = (
         summary="Compute grad - exp(y) * sum(grad), the gradient of log_softmax from its output.",
         parameters=(
             gradient_of_output("log_softmax"),
-            "Output of `log_softmax`, not positive. A positive number is taken as 0.",
+            "Output of `log_softmax`.",
         ),
         returns=gradient_of_input("log_softmax"),
         see="log_softmax, softmax_backward",
-        notes=f"{FLOATS} {_GRADIENT}",
+        notes=(
+            f"{FLOATS} If the row of `grad` has a NaN, the whole row of the result is NaN. A NaN "
+            f"in `y` makes that element NaN. {_GRADIENT}"
+        ),
         exact=_exact_log_softmax_backward,
         subtracted=_share_of_gradient,
         numpy=_numpy_log_softmax_backward,
