@@ -69,7 +69,7 @@ def test_every_loop_over_a_formula(built):
         plain += loops(unit) - done - exceptions
         better += done & exceptions
     assert not plain, f"{built}: not vectorized: {', '.join(sorted(plain))}"
-    assert not better, f"{built}: vectorized, and no exception any more: {', '.join(sorted(better))}"
+    assert not better, f"{built}: vectorized, so no exception: {', '.join(sorted(better))}"
 
 
 @pytest.mark.parametrize("built", BUILT)
