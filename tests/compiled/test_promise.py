@@ -137,7 +137,7 @@ def test_a_recorded_function_cannot_vanish():
 def test_fast_math_is_refused(tmp_path):
     """The formulas do not compile with it: neither here nor in the package itself."""
     (tmp_path / "formula.pyx").write_text(
-        "cimport fastact.activations as formula\n\n"
+        "from fastact.activations cimport sigmoid as formula\n\n"
         "def sigmoid(double x):\n    return formula.sigmoid(x)\n",
         encoding="utf-8",
     )
