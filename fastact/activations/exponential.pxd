@@ -22,9 +22,9 @@ uses another polynomial there.
 
 Shifted, the bits of a NaN can be those of infinity, and infinity minus infinity is another NaN. A
 formula that ends in `pass_nan` therefore takes 2**k from a number, by `number_below` or `without_nan`,
-and NaN goes on in r alone. All other formulas select x at the end, and so does `pass_nan` itself where
-instructions do not pass a NaN on; the two functions do nothing there. They compare integers, because a
-minimum of integers is a single instruction, unlike one of floats with NaN among them.
+and NaN goes on in r alone. All other formulas select x at the end, as `pass_nan` itself does where
+instructions do not pass a NaN on. The two functions compare integers, because a minimum of integers is a
+single instruction, unlike one of floats with NaN among them.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
@@ -102,14 +102,11 @@ cdef inline real power_of_two(real rounded) noexcept nogil:
 
 
 cdef inline real number_below(real size, real limit) noexcept nogil:
-    """The smaller one of two numbers above 0, or `limit` if `size` is NaN; its sign bit must be 0, too.
-
-    Where `pass_nan` selects NaN, it may come out of here.
-    """
+    """The smaller one of two numbers above 0, or `limit` if `size` is NaN; its sign bit must be 0, too."""
     cdef float_bits narrow, narrow_limit
     cdef double_bits wide, wide_limit
-    if not PASSES_NAN:
-        return limit if size > limit else size
+    if not PASSES_NAN:                                         # SSE2 compares no integers of 64 bits
+        return size if size <= limit else limit
     # As signed integers, because AVX2 has no comparison of unsigned ones of 64 bits.
     if real is float:
         narrow.value, narrow_limit.value = size, limit
@@ -125,7 +122,7 @@ cdef inline real without_nan(real rounded) noexcept nogil:
     """`rounded`, the result of `quotient`; the largest number with a finite `power_of_two` if it is NaN."""
     cdef float_bits narrow, narrow_limit
     cdef double_bits wide, wide_limit
-    if not PASSES_NAN:                                         # SSE2 compares no integers of 64 bits
+    if not PASSES_NAN:
         return rounded
     if real is float:
         narrow.value = rounded
