@@ -100,7 +100,8 @@ def load(name, path, folders=None):
 folder = {str(ROOT / "fastact")!r}
 records = load("records", folder + "/_core/operations/__init__.py", [folder + "/_core/operations"])
 generate = load("generate", folder + "/cy/_generate.py")
-text = open(folder + "/cy/functions.txt").read()
+with open(folder + "/cy/functions.txt") as file:
+    text = file.read()
 {program}
 assert not any(name.partition(".")[0] == "fastact" for name in sys.modules)
 """
