@@ -148,6 +148,23 @@ def test_order_is_obeyed(expectation, order):
         assert same_order.strides == np.positive(shaped[0]).strides
 
 
+@pytest.mark.parametrize("dtype", ["bool", "int8", "float16", "float64"])
+def test_layout_of_results_of_repeated_elements(dtype):
+    """As NumPy's: of types that are converted first, too."""
+    x = np.ones((2, 3), dtype)
+    for repeated in (
+        np.broadcast_to(x[0], (2, 3)),
+        np.broadcast_to(x[:, :1], (2, 3)),
+        np.broadcast_to(x[0, 0], (2, 3, 2)),
+        np.broadcast_to(x[:, None], (2, 4, 3)).transpose(2, 0, 1),
+    ):
+        for compute in fastact.relu, fastact.sigmoid:
+            result, wanted = compute(repeated), np.sqrt(repeated)
+            assert result.strides == tuple(
+                s // wanted.itemsize * result.itemsize for s in wanted.strides
+            )
+
+
 @by_expectation
 def test_keywords_in_any_order(expectation):
     compute, operands, expected = case(expectation)

@@ -360,8 +360,13 @@ cdef object cast_call(
     cdef Py_ssize_t steps[2]
     cdef Py_ssize_t n
     cdef Kernel *kernel
+    cdef int i
     if op.nin != 1 or not target or out != NULL or not PyArray_NDIM(array):
         return general_call(self, args, nargsf, kwnames)
+    for i in range(PyArray_NDIM(array)):
+        # A copy of repeated elements has its dimensions in another order than NumPy's result.
+        if PyArray_STRIDES(array)[i] == 0:
+            return general_call(self, args, nargsf, kwnames)
     kernel, n = op.by_type[target], PyArray_SIZE(array)
     result = PyArray_FromArray(array, PyArray_DescrFromType(target), cnp.NPY_ARRAY_FORCECAST)
     data[0] = data[1] = PyArray_BYTES(<PyArrayObject *> result)
