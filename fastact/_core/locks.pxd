@@ -1,10 +1,12 @@
 """Guards for the state that threads share.
 
 Locks do something only in a Python without a GIL. Elsewhere the GIL is held wherever a lock is
-taken. A PyMutex would not do where there is fork: CPython stops all threads before it calls the
-handlers of a fork, and one that waits for a PyMutex may then own it and not run. Who waits for ours
-stays attached, so that CPython waits for it, and who holds one calls nothing of Python. `load` and `store` read and write a number that is used without the GIL and without a lock.
-On the processors of today they compile to plain moves.
+taken. They are no PyMutex where there is fork: CPython stops all threads before it calls the handlers
+of a fork, and a thread that waits for a PyMutex may then own it and not run. A thread that waits for ours
+stays attached, so that CPython waits for it, and one that holds it calls nothing of Python.
+
+`load` and `store` read and write a number that is used without the GIL and without a lock. On the
+processors of today they compile to plain moves.
 """
 
 cdef extern from *:
