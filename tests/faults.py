@@ -17,8 +17,10 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
+import venv
 from pathlib import Path
 from typing import NamedTuple
 
@@ -388,12 +390,18 @@ def copy(folder):
             shutil.copyfile(ROOT / name, target)
     if problem := build(folder):
         sys.exit(f"the copy does not build:\n{problem}")
+    # An environment in which the copy is installed, and all that is installed here.
+    venv.create(folder / ".venv")
+    place = sysconfig.get_path("purelib", "venv", {"base": folder / ".venv"})
+    found = f"{folder}\n{sysconfig.get_path('purelib')}\n"
+    (Path(place) / "copy.pth").write_text(found, encoding="utf-8")
 
 
 def finder(folder, arguments):
     """The test that fails first, or None. A test process that dies or hangs counts, too."""
-    environment = os.environ | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, "-P", "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
+    python = folder / ".venv" / "bin" / "python"
+    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
+    command = [python, "-P", "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
     status, said = run([*command, *arguments], folder, environment)
     # 5: no test is selected, as by --quick where all that are named are slow.
     if status in (0, 5):
