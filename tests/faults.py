@@ -401,6 +401,7 @@ def finder(folder, arguments):
     """The test that fails first, or None. A test process that dies or hangs counts, too."""
     python = folder / ".venv" / "bin" / "python"
     environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
+    environment.pop("FASTACT_TARGETS", None)  # it is for this build, not for those of tests
     command = [python, "-P", "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
     status, said = run([*command, *arguments], folder, environment)
     # 5: no test is selected, as by --quick where all that are named are slow.
