@@ -392,16 +392,14 @@ cdef object general_call(object self, PyObject *const *args, size_t nargsf, PyOb
     try:
         return call_filled(self, args, nargsf, kwnames)
     except TypeError as error:
-        operands = [<object> args[i] for i in range(min(given, op.nin))]
-        if kwnames != NULL and op.has_default:
-            for i in range(PyTuple_GET_SIZE(kwnames)):
-                if <object> PyTuple_GET_ITEM(kwnames, i) == <object> op.default_name:
-                    operands.append(<object> args[given + i])
         keywords = {}
         if kwnames != NULL:
             keywords = {
                 <object> PyTuple_GET_ITEM(kwnames, i): <object> args[given + i]
                 for i in range(PyTuple_GET_SIZE(kwnames))}
+        operands = [<object> args[i] for i in range(min(given, op.nin))]
+        if op.has_default and <object> op.default_name in keywords:
+            operands.append(keywords[<object> op.default_name])
         refuse(
             self, op.has_default, bfloat16_type, operands,
             [<object> args[i] for i in range(given)], keywords, error)
