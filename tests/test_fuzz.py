@@ -249,7 +249,9 @@ def drawn_calls(draw, name):
             if cut == "T":
                 out = out.T
             elif cut == 0:
-                out = out.reshape(-1)[: out.size]
+                # Where it cannot be a view, it would be a copy, and `case` would not restore that.
+                flat = out.reshape(-1)
+                out = flat if np.shares_memory(flat, out) else out
             elif out.ndim:
                 out = out[cut]
         # What is written to several elements at once is nobody's guess.
