@@ -6,12 +6,13 @@ from itertools import combinations
 import numpy as np
 import pytest
 from looped import looped
-from reference import EXPECTATIONS, FLOATS, bit_type, bits, finfo, is_nan
+from reference import BY_NAME, EXPECTATIONS, FLOATS, bit_type, bits, finfo, is_nan
 
 COUNTS = {"float32": 1 << 22, "float64": 1 << 18}
 QUICK_COUNT = 1 << 17
 # Whole vectors, in arrays that the cache holds.
 BLOCK = 1 << 15
+PAYLOAD_OF_ONES = float(np.uint64(0x7FFFFFFFFFFFFFFF).view(np.float64))
 # Vectors, what is left over for shorter ones, and single numbers.
 LENGTHS = range(1, 68)
 
@@ -135,3 +136,12 @@ def test_payload_of_another_nan_goes_on(ufuncs, expectation, dtype, nans):
         operands = operands_with(given, some, expectation)
         result = ufuncs[expectation.name](*operands)
         assert_payloads(result, *(operands[place] for place in some))
+
+
+@over_floats
+@pytest.mark.parametrize("name", [e.name for e in EXPECTATIONS if "slope" in e.operands])
+def test_a_number_that_is_nan_is_nan_in_every_type(ufuncs, name, dtype):
+    """Whatever its payload: rounding all ones to fewer bits would carry into the sign."""
+    operands = [np.full(3, -1, dtype)] * (len(BY_NAME[name].operands) - 1)
+    for number in all_nans("float64")[:1000].tolist() + [PAYLOAD_OF_ONES]:
+        assert is_nan(ufuncs[name](*operands, number)).all()
