@@ -5,6 +5,7 @@ Both evaluate the formula in the record of the operation.
 """
 
 import importlib
+import math
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -63,18 +64,24 @@ class ExactInMpmath:
         wide = [np.array([context.mpf(v) for v in o.tolist()], object) for o in operands]
         rounded, rest, units = [], [], []
         for value in map(context.mpf, operation.exact(functions, *wide)):
-            if not context.isfinite(value):
+            # value = (-1)**sign * number * 2**exponent, and number < 2**width. mpmath rounds
+            # and divides its numbers much more slowly than Python its integers.
+            sign, number, exponent, width = value._mpf_
+            if not number:  # 0, infinity or NaN
                 rounded.append(float(value))
                 rest.append(0.0)
-                units.append(0)
+                units.append(info.minexp - info.nmant)
                 continue
-            exponent = int(context.frexp(value)[1]) - 1 if value else info.minexp
-            unit = max(exponent, info.minexp) - info.nmant
-            # A whole number of ULP, ties to even. float() would not promise that of subnormals.
-            count = context.ldexp(value, -unit)
-            whole = context.nint(count)
-            rounded.append(float(whole))
-            rest.append(float(count - whole))
+            # In ULP, of which each is 2**unit: a whole number, ties to even, and the rest.
+            unit = max(exponent + width - 1, info.minexp) - info.nmant
+            shift = min(unit - exponent, 4096)  # the rest is 0 then
+            whole, part = number << max(-shift, 0), 0
+            if shift > 0:
+                half = 1 << (shift - 1)
+                whole = (number + half - 1 + (number >> shift & 1)) >> shift
+                part = number - (whole << shift)
+            rounded.append(float(-whole if sign else whole))
+            rest.append(math.ldexp(-part if sign else part, -shift))
             units.append(min(unit, info.maxexp))
         self._units = np.array(units)
         with np.errstate(over="ignore"):
@@ -100,8 +107,8 @@ class MpmathFunctions:
     """The functions of mpmath over arrays of its numbers, under the names that NumPy gives them.
 
     This is the `m` of `Operation.exact`. It has `where` and `abs` of NumPy, every function of
-    mpmath that has the same name in NumPy, and `arctan`. `nextafter` does nothing. NumPy has no
-    `erfc`: a formula that uses it needs another for NumPy.
+    mpmath that has the same name in NumPy. `nextafter` does nothing. NumPy has no `erfc`: a formula
+    that uses it needs another for NumPy. `context` has what a formula needs once, such as pi.
 
     Parameters
     ----------
@@ -126,7 +133,7 @@ class MpmathFunctions:
     def __getattr__(self, name: str) -> Callable[..., Array]:
         if not hasattr(np, name) and name != "erfc":
             raise AttributeError(f"NumPy has no function {name}: Operation.exact cannot use it")
-        function = getattr(self.context, {"arctan": "atan"}.get(name, name))
+        function = getattr(self.context, name)
 
         def call(*arrays: Any) -> Any:
             return np.frompyfunc(function, len(arrays), 1)(*arrays)

@@ -14,7 +14,7 @@ _ZERO = (0.7517915246935645, -1.4956759177009883e-17, -5.384040947833005e-34)
 
 def _exact_gelu(m: Any, x: Any) -> Any:
     t = m.where(m.abs(x) > 1e4, 1e4, m.abs(x))
-    tail = _tail(t, _density(t)) if m is np else m.erfc(t / m.sqrt(t * 0 + 2)) / 2
+    tail = _tail(t, _density(t)) if m is np else m.erfc(t / m.context.sqrt(2)) / 2
     y = m.where(x < 0, -t * tail, x - t * tail)
     if m is np:
         # Near 0 it is x / 2 + 0.4 x**2. A wider type of NumPy loses the second term of tiny x, and
@@ -29,8 +29,8 @@ def _exact_gelu_backward(m: Any, grad: Any, x: Any) -> Any:
     if m is np:
         slope = _slope(t)
     else:
-        slope = m.erfc(t / m.sqrt(t * 0 + 2)) / 2
-        slope = slope - t * m.exp(-t * t / 2) / m.sqrt(8 * m.arctan(t * 0 + 1))
+        slope = m.erfc(t / m.context.sqrt(2)) / 2
+        slope = slope - t * m.exp(-t * t / 2) / m.context.sqrt(2 * m.context.pi)
     return grad * m.where(x < 0, slope, 1 - slope)
 
 

@@ -13,12 +13,11 @@ _ZERO = (0.7524614220710163, -3.635560509207687e-17, 2.5415595389660457e-33)
 
 
 def _constants(m: Any, t: Any) -> tuple[Any, Any]:
-    """Compute 2 sqrt(2 / pi) and 0.044715, in the type of t, a finite number."""
+    """Compute 2 sqrt(2 / pi) and 0.044715, in the type of t."""
     if m is np:
         number = t.dtype.type
         return np.sqrt(8 / number(_PI)), number("0.044715")
-    one = t * 0 + 1
-    return m.sqrt(2 / m.arctan(one)), one * 44715 / 10**6
+    return m.context.sqrt(8 / m.context.pi), m.context.mpf("0.044715")
 
 
 def _exact_gelu_tanh(m: Any, x: Any) -> Any:
@@ -38,14 +37,17 @@ def _exact_gelu_tanh_backward(m: Any, grad: Any, x: Any) -> Any:
     t = m.where(m.abs(x) > 1e3, 1e3, m.abs(x))
     factor, cubic = _constants(m, t)
     decay = m.exp(-factor * t * (1 + cubic * t * t))
-    # 1 + exp(-v) - t v' = (z v'(z) - 1) expm1(v(z) - v) - (t v' - z v'(z)), without cancellation
-    # near its zero, t = z. Both differences have the factor u = t - z.
-    zero = t * 0 + _ZERO[0] + _ZERO[1] + _ZERO[2]
-    u = ((t - _ZERO[0]) - _ZERO[1]) - _ZERO[2]
-    square = 3 * zero * zero + 3 * zero * u + u * u
-    rest = factor * zero * (1 + 3 * cubic * zero * zero) - 1
-    negative = rest * m.expm1(-factor * u * (1 + cubic * square))
-    negative = decay * (negative - factor * u * (1 + 3 * cubic * square))
+    if m is np:
+        # 1 + exp(-v) - t v' = (z v'(z) - 1) expm1(v(z) - v) - (t v' - z v'(z)), without
+        # cancellation near its zero, t = z. Both differences have the factor u = t - z.
+        zero = t * 0 + _ZERO[0] + _ZERO[1] + _ZERO[2]
+        u = ((t - _ZERO[0]) - _ZERO[1]) - _ZERO[2]
+        square = 3 * zero * zero + 3 * zero * u + u * u
+        rest = factor * zero * (1 + 3 * cubic * zero * zero) - 1
+        negative = rest * np.expm1(-factor * u * (1 + cubic * square))
+        negative = decay * (negative - factor * u * (1 + 3 * cubic * square))
+    else:
+        negative = decay * (1 + decay - factor * t * (1 + 3 * cubic * t * t))
     positive = 1 + decay + factor * t * (1 + 3 * cubic * t * t) * decay
     return grad * (m.where(x < 0, negative, positive) / (1 + decay) ** 2)
 

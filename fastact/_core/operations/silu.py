@@ -39,9 +39,13 @@ def _exact_silu_backward(m: Any, grad: Any, x: Any) -> Any:
     # Beyond 1e4 all has long vanished, and infinity * 0 would be NaN.
     x = m.where(m.abs(x) > 1e4, m.where(x < 0, -1e4, 1e4), x)
     decay = m.exp(-m.abs(x))
-    # exp(x) + 1 + x = (z - 1) expm1(u) + u with u = x + z: no cancellation near its zero, x = -z.
-    u = ((x + _ZERO[0]) + _ZERO[1]) + _ZERO[2]
-    negative = decay * ((_ZERO[0] - 1) * m.expm1(u) + _ZERO[1] * m.expm1(u) + u)
+    if m is np:
+        # exp(x) + 1 + x = (z - 1) expm1(u) + u with u = x + z: no cancellation near its zero, x = -z.
+        u = ((x + _ZERO[0]) + _ZERO[1]) + _ZERO[2]
+        growth = np.expm1(u)
+        negative = decay * ((_ZERO[0] - 1) * growth + _ZERO[1] * growth + u)
+    else:
+        negative = decay * (decay + 1 + x)
     positive = 1 + decay + x * decay
     return grad * (m.where(x < 0, negative, positive) / (1 + decay) ** 2)
 
