@@ -143,5 +143,5 @@ def test_payload_of_another_nan_goes_on(ufuncs, expectation, dtype, nans):
 def test_a_number_that_is_nan_is_nan_in_every_type(ufuncs, name, dtype):
     """Whatever its payload: rounding all ones to fewer bits would carry into the sign."""
     operands = [np.full(3, -1, dtype)] * (len(BY_NAME[name].operands) - 1)
-    for number in all_nans("float64")[:1000].tolist() + [PAYLOAD_OF_ONES]:
+    for number in [*all_nans("float64")[:1000].tolist(), PAYLOAD_OF_ONES]:
         assert is_nan(ufuncs[name](*operands, number)).all()
