@@ -27,7 +27,7 @@ settings.register_profile("fastact", derandomize=True, deadline=None, max_exampl
 settings.register_profile("quick", settings.get_profile("fastact"), max_examples=10)
 # New examples in every run, for an hour or so of `pytest tests/test_fuzz.py --long`.
 settings.register_profile(
-    "long", deadline=None, max_examples=20_000, database=None, phases=(Phase.generate, Phase.shrink)
+    "long", deadline=None, max_examples=5_000, database=None, phases=(Phase.generate, Phase.shrink)
 )
 
 make_ufuncs = cache(core.make_ufuncs)

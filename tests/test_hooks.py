@@ -68,6 +68,7 @@ def check_a_change(made, name, change, method, way):
     own = {"weight": layer.weight, "bias": layer.bias, "x": x, "output": y, "grad": grad}
     own |= {f"{name} gradient": gradient for name, gradient in layer.gradients().items()}
     shape = x.shape if method == "backward" else y.shape
+    same = change == "resize" and own[name].shape == (1,)
     called = []
 
     def hook():
@@ -80,7 +81,7 @@ def check_a_change(made, name, change, method, way):
         result = None
     if result is not None:
         assert result.shape == shape
-    if not called:  # the pass has no product that overflows, or NumPy is older
+    if same or not called:  # the pass has no product that overflows, or NumPy is older
         return
     said = name, change, method
     if change in ("resize", "enlarge") and name.startswith(("weight", "bias")):
