@@ -11,8 +11,8 @@ warning is an error.
 Layers and losses get operands of any layout and dtype. Their reference is the same layer on
 contiguous copies. Layers also get their own arrays, and hooks change these within NumPy's calls.
 
-``pytest tests/test_fuzz.py --long`` tries 5,000 new examples for most of them, which takes an hour of
-one processor.
+``pytest tests/test_fuzz.py --long`` tries 5,000 new examples for most of them, which takes an hour
+of one processor.
 """
 
 import copy

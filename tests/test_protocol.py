@@ -4,6 +4,7 @@ import array
 import copy
 import importlib
 import inspect
+import itertools
 import pickle
 import re
 import subprocess
@@ -12,6 +13,7 @@ import sys
 import numpy as np
 import pytest
 from looped import looped
+from numpy.lib.stride_tricks import as_strided
 from reference import BY_NAME, EXPECTATIONS, FLOATS, samples
 
 import fastact
@@ -208,6 +210,21 @@ def test_overlap_in_two_dimensions(expectation):
     out = square[0].T
     compute(*square, out=out)
     same(out.copy(), expected.reshape(6, 6))
+
+
+@by_expectation
+@by_float
+def test_elements_of_the_output_that_coincide(expectation, dtype):
+    """In place, each of them is computed from what was there before the call, and once."""
+    compute, operands, expected = case(expectation, dtype, n=40)
+    shapes = {"windows": (33, 8), "repeated": (5, 40), "repeated within": (40, 5), "apart": (8, 5)}
+    steps = {"windows": (1, 1), "repeated": (0, 1), "repeated within": (1, 0), "apart": (5, 1)}
+    for i, (name, shape) in itertools.product(range(len(operands)), shapes.items()):
+        taken = [operand.copy() for operand in operands]
+        strides = [step * taken[0].itemsize for step in steps[name]]
+        views = [as_strided(operand, shape, strides) for operand in taken]
+        compute(*views, out=views[i])
+        assert taken[i].tobytes() == expected.tobytes(), name
 
 
 # -------------------------------------------------- what counts as an operand
