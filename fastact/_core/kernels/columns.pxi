@@ -209,15 +209,14 @@ cdef void softmax_backward_columns(
     Py_ssize_t width
 ) noexcept nogil:
     cdef Columns this
-    part, whole = <real_array> this.limit, <real_array> this.base
     high, rest = <real_array> this.high, <real_array> this.rest
     if width == WIDTH:
         multiply_and_add(grad, y, steps, n, WIDTH, this.parts, this.lost)
     else:
         multiply_and_add(grad, y, steps, n, width, this.parts, this.lost)
     add_parts(this.parts, this.lost, width, real_array is f64)
-    if not lead_sums(this.parts, this.lost, part, whole, high, rest, width):
-        softmax_backward_of_any(grad, y, out, steps, n, width, part, whole, high, rest)
+    if not lead_sums(this.parts, this.lost, high, rest, width):
+        softmax_backward_of_any(grad, y, out, steps, n, width, this.parts, this.lost)
     elif width == WIDTH:
         softmax_slopes(grad, y, out, steps, n, WIDTH, high, rest)
     else:

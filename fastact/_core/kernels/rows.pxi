@@ -129,7 +129,7 @@ cdef void add_terms(real_array e, f64 parts, f64 lost, Py_ssize_t n) noexcept no
         add_to(parts, lost, j, e[j], real_array is f64)
 
 
-cdef void add_products(real_array a, real_array b, f64 parts, f64 lost, Py_ssize_t n) noexcept nogil:
+cdef inline void add_products(real_array a, real_array b, f64 parts, f64 lost, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i, j
     for i in range(n // LANES):
         for j in range(LANES):
@@ -355,26 +355,30 @@ cdef void log_softmax_rows(
 
 
 cdef bint lead_sums(
-    f64 total, f64 lost, real_array part, real_array whole, real_array high, real_array rest,
-    Py_ssize_t count
+    f64 total, f64 lost, real_array high, real_array rest, Py_ssize_t count
 ) noexcept nogil:
     """What `slope_of_softmax` takes; return whether it can be used for all of these sums."""
     cdef Py_ssize_t g
     cdef bint moderate = True
     for g in range(count):
-        moderate &= is_moderate(total[g], part[0])
-        part[g] = 1 if is_moderate(total[g], part[0]) else 0.5
-        whole[g] = 1 if is_moderate(total[g], part[0]) else 2
-        high[g] = leading(total[g] * part[g], lost[g] * part[g], &rest[g])
+        moderate &= is_moderate(total[g], high[0])
+        high[g] = leading(total[g], lost[g], &rest[g])
     return moderate
 
 
 cdef void softmax_backward_of_any(
     real_array grad, real_array y, real_array out, const Py_ssize_t *steps, Py_ssize_t n,
-    Py_ssize_t width, real_array part, real_array whole, real_array high, real_array rest
+    Py_ssize_t width, f64 total, f64 lost
 ) noexcept nogil:
     """The gradients of rows side by side, or of one, for any sums."""
+    cdef double[4][WIDTH] room
     cdef Py_ssize_t i, j
+    part, whole = <real_array> room[0], <real_array> room[1]
+    high, rest = <real_array> room[2], <real_array> room[3]
+    for j in range(width):
+        part[j] = 1 if is_moderate(total[j], part[0]) else 0.5
+        whole[j] = 1 if is_moderate(total[j], part[0]) else 2
+        high[j] = leading(total[j] * part[j], lost[j] * part[j], &rest[j])
     for i in range(n):
         for j in range(width):
             out[j] = any_slope_of_softmax(grad[j], y[j], part[j], whole[j], high[j], rest[j])
@@ -392,7 +396,6 @@ cdef void softmax_backward_rows(
     cdef Py_ssize_t[3] steps = [1, 1, 1]
     cdef Py_ssize_t i, g, group
     cdef bint moderate
-    part, whole = <real_array> this.limit, <real_array> this.base
     high, rest = <real_array> this.high, <real_array> this.rest
     while rows > 0:
         group = group_of(rows, n)
@@ -401,7 +404,7 @@ cdef void softmax_backward_rows(
             add_products(grad + g * n, y + g * n, parts, lost, n)
             add_parts_of_one(parts, lost, real_array is f64)
             this.total[g], this.lost[g] = parts[0], lost[0]
-        moderate = lead_sums(this.total, this.lost, part, whole, high, rest, group)
+        moderate = lead_sums(this.total, this.lost, high, rest, group)
         for g in range(group):
             total, correction = high[g], rest[g]
             if moderate:
@@ -409,7 +412,7 @@ cdef void softmax_backward_rows(
                     out[i] = slope_of_softmax(grad[i], y[i], total, correction)
             else:
                 softmax_backward_of_any(
-                    grad, y, out, steps, n, 1, part + g, whole + g, high + g, rest + g)
+                    grad, y, out, steps, n, 1, this.total + g, this.lost + g)
             grad += n
             y += n
             out += n
