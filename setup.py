@@ -321,7 +321,7 @@ class Build(build_ext):
 
 
 def missing(what, problem, verb="is"):
-    """Tell what is missing, how that shows, and how to install it."""
+    """Return an error message: what is missing, what shows that, and how to install it."""
     return (
         f"fastact cannot be built: {what} {verb} missing.\n\n{problem}\n\n"
         "Install it: on Debian and Ubuntu `apt install gcc python3-dev`, on Fedora `dnf install "

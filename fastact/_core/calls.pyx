@@ -322,7 +322,7 @@ cdef bint single_value(
 cdef object scalar_call(
     object self, PyObject *const *args, size_t nargsf, PyObject *kwnames, PyObject *out, PyObject *last
 ):
-    """The call if the first operand is no array: of scalars of one type, else NumPy's."""
+    """Handle scalars of one type, and pass anything else that is not an array to NumPy."""
     cdef Operation *op = <Operation *> (<PyUFuncObject *> self).data
     cdef char *data[MAX_INPUTS + 1]
     cdef double number

@@ -3,7 +3,7 @@
 Design
 ------
 As in NumPy's own iterator, the shapes are broadcast, the dimensions are ordered by stride, and
-dimensions that lie behind each other in all operands are merged. So most calls have one or two
+adjacent dimensions that are contiguous in every operand are merged. So most calls have one or two
 dimensions when they reach the tiles. A new result gets the layout of ``order="K"``: that of the
 operands, without gaps and without negative strides.
 
@@ -123,7 +123,7 @@ cdef object new_result(Layout *layout, int nin, const int *axes, int type_number
 
 
 cdef void merge(const Layout *source, int operands, const int *axes, Layout *layout) noexcept nogil:
-    """Write the dimensions in the order of `axes`, with those merged that lie behind each other.
+    """Write the dimensions in the order of `axes`, and merge adjacent ones that are contiguous.
 
     The steps of the output become positive.
     """
@@ -154,9 +154,9 @@ cdef void merge(const Layout *source, int operands, const int *axes, Layout *lay
 
 
 cdef bint distinct(const Layout *layout, int nin, Py_ssize_t item) noexcept nogil:
-    """Whether the elements of the output lie apart: each dimension steps over all within it.
+    """Whether no two elements of the output share memory: each dimension steps over all within it.
 
-    The answer may be False although they do.
+    Conservative: False for some layouts of which that is true.
     """
     cdef Py_ssize_t extent = item
     cdef int k, found

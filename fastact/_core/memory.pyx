@@ -11,7 +11,7 @@ the one that was freed last. A kept block is marked by MADV_FREE, so that the sy
 its pages when memory is short.
 
 An array carries the handler that allocated it, so it may live anywhere and as long as it
-wants. A handler that the user has set goes before ours. NumPy calls handlers under the GIL,
+wants. A handler set by the user takes precedence. NumPy calls handlers under the GIL,
 which guards the table of blocks. In a Python without a GIL, a lock does.
 
 NumPy finds the handler in the current context. Ours is set in a copy of it, which is left afterwards:
