@@ -259,7 +259,7 @@ FAULTS = [
         f"{CORE}/memory.pyx",
         "drop(room() - size)",
         "drop(room())",
-        "tests/test_allocator.py",
+        "tests/test_memory.py",
     ),
     Fault(
         "a result is reused that the caller still holds a view of",

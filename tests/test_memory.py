@@ -58,16 +58,19 @@ def test_small_results_and_other_arrays_are_not_kept(result):
     assert fastact.release_buffers() == 0
 
 
-def test_release_and_limit():
+def free_of_4_8_and_12_mib():
     results = [fastact.relu(np.resize(LARGE, n * MIB)) for n in (1, 2, 3)]
     while results:
         results.pop(0)
+
+
+def test_release_and_limit():
+    free_of_4_8_and_12_mib()
     assert fastact.release_buffers() == 24 * MIB
     fastact.set_buffer_limit(20 * MIB)
-    results = [fastact.relu(np.resize(LARGE, n * MIB)) for n in (1, 2, 3)]
-    while results:
-        results.pop(0)
-    # Of 4, 8 and 12 MiB, freed in this order, the last two fit.
+    free_of_4_8_and_12_mib()
+    assert fastact.release_buffers() == 20 * MIB, "the last two fit"
+    free_of_4_8_and_12_mib()
     assert fastact.set_buffer_limit(15 * MIB) == 20 * MIB
     assert fastact.release_buffers() == 12 * MIB
 
