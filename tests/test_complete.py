@@ -6,6 +6,7 @@ activation.
 
 import ast
 import importlib
+import inspect
 import re
 import subprocess
 import sys
@@ -231,6 +232,20 @@ def test_has_a_stub(name):
         if isinstance(node, ast.Assign) and node.targets[0].id == "__all__"
     )
     assert name in public, f"fastact/__init__.pyi: add {name} to __all__"
+
+
+@pytest.mark.parametrize("name", [*UFUNCS, *ROWS])
+def test_stub_has_the_operands_of_the_signature(name):
+    """Those by position only, and those by position or name. `out` may be either in both."""
+    if not hasattr(np.add, "__dict__"):
+        pytest.skip("ufuncs have no attributes before NumPy 2.2")
+    body = ast.parse((PACKAGE / "__init__.pyi").read_text(encoding="utf-8")).body
+    wanted = next(node for node in body if getattr(node, "name", "") == f"_{name}").body[0].args
+    parameters = inspect.signature(getattr(fastact, name)).parameters.values()
+    only = [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY]
+    either = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    assert ["self", *only] == [argument.arg for argument in wanted.posonlyargs]
+    assert either == [argument.arg for argument in wanted.args]
 
 
 @pytest.fixture(scope="module")
