@@ -68,7 +68,8 @@ def check_a_change(made, name, change, method, way):
     own = {"weight": layer.weight, "bias": layer.bias, "x": x, "output": y, "grad": grad}
     own |= {f"{name} gradient": gradient for name, gradient in layer.gradients().items()}
     shape = x.shape if method == "backward" else y.shape
-    same = change == "resize" and own[name].shape == (1,)
+    # These two leave one element of float64.
+    same = change in ("resize", "other memory") and own[name].shape == (1,)
     called = []
 
     def hook():
