@@ -10,6 +10,7 @@ import inspect
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -221,9 +222,14 @@ def test_kernel_tables_are_alike():
 # ------------------------------------------------------ stub, benchmarks and layers
 
 
+@cache
+def stub():
+    return ast.parse((PACKAGE / "__init__.pyi").read_text(encoding="utf-8")).body
+
+
 @by_name
 def test_has_a_stub(name):
-    body = ast.parse((PACKAGE / "__init__.pyi").read_text(encoding="utf-8")).body
+    body = stub()
     typed = {node.target.id for node in body if isinstance(node, ast.AnnAssign)}
     assert name in typed, f"fastact/__init__.pyi: add the type of {name}"
     public = next(
@@ -239,8 +245,7 @@ def test_stub_has_the_operands_of_the_signature(name):
     """Those by position only, and those by position or name. `out` may be either in both."""
     if not hasattr(np.add, "__dict__"):
         pytest.skip("ufuncs have no attributes before NumPy 2.2")
-    body = ast.parse((PACKAGE / "__init__.pyi").read_text(encoding="utf-8")).body
-    wanted = next(node for node in body if getattr(node, "name", "") == f"_{name}").body[0].args
+    wanted = next(node for node in stub() if getattr(node, "name", "") == f"_{name}").body[0].args
     parameters = inspect.signature(getattr(fastact, name)).parameters.values()
     only = [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY]
     either = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]

@@ -74,7 +74,7 @@ class ExactInMpmath:
                 continue
             # In ULP, of which each is 2**unit: a whole number, ties to even, and the rest.
             unit = max(exponent + width - 1, info.minexp) - info.nmant
-            shift = min(unit - exponent, 4096)  # the rest is 0 then
+            shift = min(unit - exponent, 4096)  # the exponent of exp(-1e300) has 300 digits
             whole, part = number << max(-shift, 0), 0
             if shift > 0:
                 half = 1 << (shift - 1)

@@ -39,7 +39,8 @@ def _exact_gelu_tanh_backward(m: Any, grad: Any, x: Any) -> Any:
     decay = m.exp(-factor * t * (1 + cubic * t * t))
     if m is np:
         # 1 + exp(-v) - t v' = (z v'(z) - 1) expm1(v(z) - v) - (t v' - z v'(z)), without
-        # cancellation near its zero, t = z. Both differences have the factor u = t - z.
+        # cancellation near its zero, t = z. Both differences have the factor u = t - z. mpmath has
+        # bits to spare.
         zero = t * 0 + _ZERO[0] + _ZERO[1] + _ZERO[2]
         u = ((t - _ZERO[0]) - _ZERO[1]) - _ZERO[2]
         square = 3 * zero * zero + 3 * zero * u + u * u
