@@ -90,7 +90,10 @@ GCC_FLAGS = [
 MSVC_FLAGS = ["/O2", "/fp:precise"]
 # Modules in which no call spends time that depends on how they are compiled. Compiling takes half
 # as long so. Layers, losses, SGD and large calls took 1.007 of the time (median of 21 cases).
-COLD = {f"fastact._core.{name}" for name in ("cpu", "dense", "threads", "training", "ufuncs")}
+COLD = {
+    f"fastact._core.{name}"
+    for name in ("cpu", "networks.dense", "networks.training", "runtime.threads", "ufuncs")
+}
 
 # What makes a memory error harder to exploit, where compiler and linker accept it. Not for the
 # modules through which a small call goes: there the stack protector took 2 % of the time.
@@ -98,7 +101,13 @@ COLD = {f"fastact._core.{name}" for name in ("cpu", "dense", "threads", "trainin
 PROTECTION = ["-fstack-protector-strong"]
 UNPROTECTED = {
     f"fastact.{name}"
-    for name in ("_core.calls", "_core.engine", "_core.layouts", "_core.tiles", "cy._functions")
+    for name in (
+        "_core.calls.fast",
+        "_core.driver.engine",
+        "_core.driver.layouts",
+        "_core.driver.tiles",
+        "cy._functions",
+    )
 }
 # For all modules: a frame of more than a page must not step over the guard page of a small stack.
 # A smaller frame has no instruction more.
@@ -216,7 +225,7 @@ class Build(build_ext):
             if ext.name not in KERNELS.keys() | UNPROTECTED:
                 flags += protection
             ext.extra_link_args += linked_protection
-            if ext.name == "fastact._core.threads":
+            if ext.name == "fastact._core.runtime.threads":
                 flags += openmp
                 ext.extra_link_args += linked
             folders = [*ext.include_dirs, *self.include_dirs]
@@ -382,7 +391,9 @@ def translated(extensions):
 
 HEADERS = "fastact/cy/include"
 MODULES = [
-    extension(f"_core.{path.stem}") for path in sorted(CORE.glob("*.pyx")) if path.stem != "cpu"
+    extension(".".join(path.relative_to(ROOT / "fastact").with_suffix("").parts))
+    for path in sorted(CORE.rglob("*.pyx"))
+    if path.stem != "cpu" and LOOPS not in path.parents
 ]
 MODULES.append(extension("cy._functions", [HEADERS]))
 CPU = extension("_core.cpu")

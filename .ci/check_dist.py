@@ -31,7 +31,7 @@ WHEEL_MUST = [
     "fastact/losses.py",
     "fastact/optimizers.py",
     "fastact/py.typed",
-    "fastact/_core/dense.*.so",
+    "fastact/_core/networks/dense.*.so",
     "fastact/_core/ufuncs.*.so",
     "fastact/_core/kernels/_baseline.*.so",
     "fastact-*.dist-info/licenses/LICENSE",

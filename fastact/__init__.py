@@ -65,8 +65,8 @@ except ImportError as error:
         "with `pip install --editable .`"
     ) from error
 
-from fastact._core.memory import release_buffers, set_buffer_limit  # noqa: E402
-from fastact._core.threads import get_num_threads, num_threads, set_num_threads  # noqa: E402
+from fastact._core.runtime.memory import release_buffers, set_buffer_limit  # noqa: E402
+from fastact._core.runtime.threads import get_num_threads, num_threads, set_num_threads  # noqa: E402
 
 globals().update(_ufuncs.ufuncs | _ufuncs.row_ufuncs)
 

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastact._core.operands import float_dtype, real_array, refuse_masked, wide
-from fastact._core.pools import Pool, alike
-from fastact._core.training import LogisticLoss, SoftmaxLoss, SquaredError
+from fastact._core.networks.pools import Pool, alike
+from fastact._core.networks.training import LogisticLoss, SoftmaxLoss, SquaredError
+from fastact.layers._operands import float_dtype, real_array, refuse_masked, wide
 
 __all__ = ["BCEWithLogitsLoss", "CrossEntropyLoss", "Loss", "MSELoss"]
 

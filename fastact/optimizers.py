@@ -24,9 +24,9 @@ from typing import Any, SupportsFloat
 import numpy as np
 from numpy.typing import NDArray
 
-from fastact._core.operands import shown
-from fastact._core.training import Descent
+from fastact._core.networks.training import Descent
 from fastact.layers import Layer
+from fastact.layers._operands import shown
 
 __all__ = ["SGD"]
 

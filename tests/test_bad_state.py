@@ -6,8 +6,8 @@ import pickle
 import numpy as np
 import pytest
 
-from fastact._core.dense import Dense
-from fastact._core.pools import Pool
+from fastact._core.networks.dense import Dense
+from fastact._core.networks.pools import Pool
 from fastact.layers import Activation, LeakyReLU, Linear, ReLU, Sequential, Sigmoid
 from fastact.losses import MSELoss
 from fastact.optimizers import SGD

@@ -24,8 +24,8 @@ from fastact._command.bench import (
     trainers,
 )
 from fastact._command.markup import Bold
-from fastact._core import threads
 from fastact._core.operations import BY_NAME, OPERATIONS, ROW_OPERATIONS
+from fastact._core.runtime import threads
 
 ROW_KEYS = ["operation", "dtype", "fastact_ns", "numpy_ns", "ratio", "fastact_ulp", "numpy_ulp"]
 NAMES = list(BY_NAME)

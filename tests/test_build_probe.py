@@ -134,7 +134,7 @@ import runpy, sys
 import Cython.Build
 every = Cython.Build.cythonize
 Cython.Build.cythonize = lambda modules, **settings: every(
-    [module for module in modules if module.name == "fastact._core.threads"], **settings
+    [module for module in modules if module.name == "fastact._core.runtime.threads"], **settings
 )
 sys.argv = ["setup.py", "-q", "build_ext", "--inplace"]
 runpy.run_path("setup.py", run_name="__main__")
@@ -143,7 +143,7 @@ WITHOUT_OPENMP = """
 import numpy as np
 import fastact
 from fastact._command import cli
-from fastact._core import threads
+from fastact._core.runtime import threads
 
 x = np.linspace(-9, 9, 1 << 20, dtype=np.float32)
 assert not threads.openmp

@@ -18,9 +18,9 @@ from fastact._command.bench import overview
 from fastact._command.errors import exact, ulp_error, wider
 from fastact._command.exact import mpmath_functions
 from fastact._command.inputs import operands, sample
-from fastact._core import threads
 from fastact._core import ufuncs as core
 from fastact._core.operations import BY_NAME, OPERATIONS
+from fastact._core.runtime import threads
 
 INFO_KEYS = [
     "version",

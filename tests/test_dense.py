@@ -9,9 +9,9 @@ from looped import looped
 
 import fastact
 from fastact._core import ufuncs as core
-from fastact._core.dense import Dense
-from fastact._core.pools import Pool, alike
-from fastact._core.training import Descent, LogisticLoss, SquaredError
+from fastact._core.networks.dense import Dense
+from fastact._core.networks.pools import Pool, alike
+from fastact._core.networks.training import Descent, LogisticLoss, SquaredError
 
 # Names of both ufuncs, their last operand, and whether backward goes by the input.
 PASSES = {

@@ -19,8 +19,9 @@ from pathlib import Path
 import pytest
 
 import fastact
-from fastact._core import targets, threads
+from fastact._core import targets
 from fastact._core import ufuncs as core
+from fastact._core.runtime import threads
 
 PACKAGE = Path(fastact.__file__).parent
 
@@ -294,7 +295,7 @@ def test_nobody_can_write_to_the_installation(installed, tmp_path):
 )
 def test_no_openmp_library(installed, tmp_path):
     """A machine without libgomp or libomp, such as a small image with a copied installation."""
-    (module,) = (installed / "_core").glob("threads.*.so")
+    (module,) = (installed / "_core" / "runtime").glob("threads.*.so")
     code = module.read_bytes()
     code, count = re.subn(rb"(\0libg?omp[^\0]*\.so\.[0-9.]*)[0-9](?=\0)", rb"\g<1>9", code)
     assert count

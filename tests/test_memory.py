@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import fastact
-from fastact._core import memory
+from fastact._core.runtime import memory
 
 MIB = 1 << 20
 LARGE = np.linspace(-9, 9, MIB, dtype=np.float32)  # a result of 4 MiB: the least that is kept

@@ -5,6 +5,7 @@
 
 import re
 import tomllib
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,10 @@ IMPORT = re.compile(
     re.MULTILINE,
 )
 ENTRIES = 12
+FILES = 15
+SUFFIXES = (".h", ".py", ".pyi", ".pyx", ".pxd", ".pxi")
+# These have a file for each activation.
+FAMILIES = ("activations", "operations")
 LINES = 600
 
 pytestmark = pytest.mark.skipif(
@@ -25,14 +30,13 @@ pytestmark = pytest.mark.skipif(
 
 
 def contracts():
-    """The contracts of layers: lists of sets of modules, the highest first."""
+    """The contracts: a container, or None, and a list of sets of modules, the highest first."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     for contract in settings["tool"]["importlinter"]["contracts"]:
-        prefixes = [f"{container}." for container in contract.get("containers", [])] or [""]
-        yield [
-            {prefix + name.strip(" ()") for prefix in prefixes for name in layer.split("|")}
-            for layer in contract["layers"]
-        ]
+        container = contract.get("containers", [None])[0]
+        prefix = f"{container}." if container else ""
+        layers = [layer.split("|") for layer in contract["layers"]]
+        yield container, [{prefix + name.strip(" ()") for name in layer} for layer in layers]
 
 
 def cython_imports():
@@ -64,7 +68,7 @@ def test_cython_imports_run_one_way_down():
     found = sorted(set(cython_imports()))
     assert len(found) > 20, "the imports are not found"
     wrong = []
-    for layers in contracts():
+    for _, layers in contracts():
         for importer, imported in found:
             above, below = layer_of(layers, importer), layer_of(layers, imported)
             if above and below and above[1] != below[1] and above[0] >= below[0]:
@@ -73,16 +77,26 @@ def test_cython_imports_run_one_way_down():
 
 
 def test_every_module_of_the_core_has_a_place():
-    *_, core = contracts()
-    modules = {p.stem for p in (PACKAGE / "_core").iterdir() if not p.name.startswith(("_", "."))}
-    places = {member.removeprefix("fastact._core.") for layer in core for member in layer}
-    lacking = {name.partition(".")[0] for name in modules} - places
-    assert not lacking, f"pyproject.toml, contract of the core: lacks {sorted(lacking)}"
+    lacking = []
+    for container, layers in contracts():
+        places = {member for layer in layers for member in layer}
+        for path in Path(PACKAGE, *container.split(".")[1:]).iterdir() if container else ():
+            name = f"{container}.{path.name.partition('.')[0]}"
+            if not path.name.startswith(("_", ".")) and name not in places:
+                lacking.append(name)
+    assert not lacking, f"pyproject.toml: no contract has {sorted(set(lacking))}"
 
 
 def test_the_rooms_stay_small():
     entries = {p.name for p in PACKAGE.iterdir() if p.name != "__pycache__"}
     assert len(entries) <= ENTRIES, f"fastact/ has {len(entries)} entries: {sorted(entries)}"
+    files = Counter(
+        p.parent.relative_to(ROOT).as_posix()
+        for p in PACKAGE.rglob("*")
+        if p.suffix in SUFFIXES and p.parent.name not in FAMILIES and "loops" not in p.parts
+    )
+    full = {folder: count for folder, count in files.items() if count > FILES}
+    assert not full, f"more than {FILES} files: {full}"
     sources = [p for p in PACKAGE.rglob("*.p[yx]*") if p.suffix in (".py", ".pyx", ".pxd", ".pxi")]
     long = {p.name for p in sources if len(p.read_text(encoding="utf-8").splitlines()) > LINES}
     # The build writes it, a few lines for each function.

@@ -20,8 +20,9 @@ from looped import looped
 from reference import FLOATS, INF, NAN, bits, finfo
 
 import fastact
-from fastact._core import operations, training
+from fastact._core import operations
 from fastact._core import ufuncs as core
+from fastact._core.networks import training
 
 make_ufuncs = cache(core.make_row_ufuncs)
 NAMES = ["softmax", "log_softmax", "softmax_backward", "log_softmax_backward"]

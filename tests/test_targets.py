@@ -7,8 +7,9 @@ import sys
 
 import pytest
 
-from fastact._core import targets, threads
+from fastact._core import targets
 from fastact._core import ufuncs as core
+from fastact._core.runtime import threads
 
 
 def run(code, folder, **environment):
@@ -89,7 +90,7 @@ def test_choice_that_the_processor_lacks():
 # ------------------------------------------------------------------- threads
 
 
-COUNT = "from fastact._core import threads; print(threads.get_num_threads())"
+COUNT = "from fastact._core.runtime import threads; print(threads.get_num_threads())"
 
 
 def test_number_of_threads_is_a_limit(tmp_path):
@@ -130,7 +131,7 @@ FORK = """
 import os, signal, warnings
 import numpy as np
 import fastact
-from fastact._core import threads
+from fastact._core.runtime import threads
 
 # Python 3.12 sees the threads and warns: what is tested is that they do no harm.
 warnings.filterwarnings("ignore", r".*fork\\(\\) may lead to deadlocks", DeprecationWarning)

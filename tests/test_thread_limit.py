@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from fastact._core import threads
+from fastact._core.runtime import threads
 
 PROGRAM = """
 import numpy as np, fastact

@@ -26,9 +26,12 @@ import fastact
 from fastact import layers
 
 try:
-    from fastact._core import threads
-except ImportError:  # before the house had rooms
-    from fastact import _engine as threads
+    from fastact._core.runtime import threads
+except ImportError:  # earlier commits
+    try:
+        from fastact._core import threads
+    except ImportError:
+        from fastact import _engine as threads
 
 try:
     import ml_dtypes

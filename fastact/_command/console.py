@@ -13,8 +13,8 @@ import numpy as np
 
 from fastact import __version__
 from fastact._core.cpu import compiler
+from fastact._core.runtime.threads import get_num_threads, openmp
 from fastact._core.targets import TARGETS
-from fastact._core.threads import get_num_threads, openmp
 from fastact._core.ufuncs import isa, supported
 
 

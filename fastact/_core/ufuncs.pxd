@@ -1,5 +1,5 @@
 """C interface of the ufuncs module."""
 
-from fastact._core.kernel cimport Kernel
+from fastact._core.driver.kernel cimport Kernel
 
 cdef const Kernel *kernel_of(object ufunc, int type_number, int nin) noexcept

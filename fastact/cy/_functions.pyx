@@ -13,12 +13,12 @@ cimport numpy as cnp
 from cpython.pycapsule cimport PyCapsule_New
 from libc.stdint cimport intptr_t
 
-from fastact._core.calls cimport TYPES
-from fastact._core.engine cimport UNALIGNED, run_alone
-from fastact._core.flags cimport flags_t, restore_flags, save_flags
-from fastact._core.kernel cimport MAX_INPUTS, Kernel, call
-from fastact._core.layouts cimport run_alone_on
-from fastact._core.tiles cimport MAX_DIMS
+from fastact._core.calls.fast cimport TYPES
+from fastact._core.driver.engine cimport UNALIGNED, run_alone
+from fastact._core.driver.kernel cimport MAX_INPUTS, Kernel, call
+from fastact._core.driver.layouts cimport run_alone_on
+from fastact._core.driver.tiles cimport MAX_DIMS
+from fastact._core.runtime.flags cimport flags_t, restore_flags, save_flags
 from fastact._core.ufuncs cimport kernel_of
 
 from fastact._core import operations, ufuncs

@@ -9,9 +9,9 @@ from numpy.typing import ArrayLike, NDArray
 
 import fastact
 from fastact import leaky_relu, leaky_relu_backward
-from fastact._core.operands import shown, with_shape
-from fastact._core.pools import Pool
+from fastact._core.networks.pools import Pool
 from fastact.layers._base import Layer, no_forward, wrong_gradient
+from fastact.layers._operands import shown, with_shape
 
 __all__ = [
     "GELU",

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastact._core.operands import refuse_masked
+from fastact.layers._operands import refuse_masked
 
 __all__ = ["Layer"]
 

@@ -8,10 +8,10 @@ from typing import Any, Self, SupportsIndex
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from fastact._core.dense import Dense
-from fastact._core.operands import check_out, delivered, real_array
+from fastact._core.networks.dense import Dense
 from fastact.layers._activations import Activation
 from fastact.layers._base import Layer, no_forward, wrong_gradient
+from fastact.layers._operands import check_out, delivered, real_array
 
 __all__ = ["Linear"]
 

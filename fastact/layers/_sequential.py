@@ -7,9 +7,9 @@ from typing import Any, SupportsIndex, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastact._core.operands import with_shape
 from fastact.layers._base import Layer
 from fastact.layers._linear import Linear
+from fastact.layers._operands import with_shape
 
 __all__ = ["Sequential"]
 

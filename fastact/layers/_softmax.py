@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 import fastact
-from fastact._core.operands import check_out, float_dtype, refuse_masked
 from fastact.layers._activations import Activation
+from fastact.layers._operands import check_out, float_dtype, refuse_masked
 
 __all__ = ["LogSoftmax", "Softmax"]
 

@@ -13,7 +13,7 @@ from typing import Any
 from fastact._command.bench.trainers import BATCH, HIDDEN, INPUTS, Trainer, data, trainers
 from fastact._command.console import machine, table
 from fastact._command.markup import Table
-from fastact._core.threads import num_threads
+from fastact._core.runtime.threads import num_threads
 
 ROUNDS = 101
 # The ratios of times that were aimed at.

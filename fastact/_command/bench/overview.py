@@ -11,7 +11,7 @@ from fastact._command.console import machine, progress, table, ulp
 from fastact._command.markup import Table
 from fastact._command.timing import race
 from fastact._core.operations import OPERATIONS, Operation
-from fastact._core.threads import num_threads
+from fastact._core.runtime.threads import num_threads
 from fastact._core.ufuncs import ufuncs
 
 DTYPES = ("float16", "float32", "float64")

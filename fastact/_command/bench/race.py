@@ -22,7 +22,7 @@ from fastact._command.peers.base import Peer, Work
 from fastact._command.peers.fastact import Fastact
 from fastact._command.timing import race
 from fastact._core.operations import Operation, RowOperation
-from fastact._core.threads import get_num_threads
+from fastact._core.runtime.threads import get_num_threads
 from fastact._core.ufuncs import ufuncs
 
 Array = NDArray[Any]

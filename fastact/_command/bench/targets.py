@@ -26,7 +26,7 @@ from fastact._core.operations import (
     RowOperation,
     sigmoid,
 )
-from fastact._core.threads import get_num_threads, set_num_threads
+from fastact._core.runtime.threads import get_num_threads, set_num_threads
 
 Array = NDArray[Any]
 

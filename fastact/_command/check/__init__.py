@@ -42,7 +42,7 @@ from fastact._command.check.report import as_table, as_text, place_in_table
 from fastact._command.check.rows import check_rows
 from fastact._command.console import finite, machine, progress
 from fastact._command.markup import document
-from fastact._core.threads import get_num_threads
+from fastact._core.runtime.threads import get_num_threads
 
 INTERRUPTED = 130
 

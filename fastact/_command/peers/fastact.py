@@ -6,7 +6,7 @@ from typing import Any
 
 from fastact._command.peers.base import Array, Peer, Work
 from fastact._core.operations import Operation, RowOperation
-from fastact._core.threads import set_num_threads
+from fastact._core.runtime.threads import set_num_threads
 from fastact._core.ufuncs import row_ufuncs, ufuncs
 
 ALL = ufuncs | row_ufuncs

@@ -1,4 +1,4 @@
-# The loss of softmax, which takes the steps of `rows.pxi`, called by `training.pyx`.
+# The loss of softmax, which takes the steps of `rows.pxi`, called by `networks/training.pyx`.
 #
 # Cross-entropy of softmax: (softmax(prediction) - target) over `scale`, and the sum of the
 # cross-entropies of the rows, log(sum(exp(x))) - x for the class of a row. A target is the classes

@@ -1,5 +1,5 @@
-# Loops for dense layers, losses and gradient descent, called by `dense.pyx` and
-# `training.pyx`.
+# Loops for dense layers, losses and gradient descent, called by `networks/dense.pyx` and
+# `networks/training.pyx`.
 #
 # `add_to_rows` and `sum_rows` process a contiguous matrix by rows, so each sum is in the order of
 # the rows. For the activation, a dense layer uses the loop of its ufunc.

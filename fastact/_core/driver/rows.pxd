@@ -2,7 +2,7 @@
 
 cimport numpy as cnp
 
-from fastact._core.kernel cimport Kernel
+from fastact._core.driver.kernel cimport Kernel
 
 cdef void rows_loop(
     char **args, const cnp.npy_intp *dimensions, const cnp.npy_intp *steps, void *data

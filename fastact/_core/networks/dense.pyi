@@ -5,7 +5,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import disjoint_base
 
-from fastact._core.pools import Pool
+from fastact._core.networks.pools import Pool
 
 @disjoint_base
 class Dense:

@@ -1,6 +1,6 @@
 """C interface of the engine."""
 
-from fastact._core.kernel cimport Kernel
+from fastact._core.driver.kernel cimport Kernel
 
 cdef enum:
     # Elements below which operands are taken as they lie: see `run_aligned`.

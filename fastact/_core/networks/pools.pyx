@@ -3,11 +3,11 @@
 cimport numpy as cnp
 from cpython.object cimport PyObject
 
-from fastact._core.memory cimport LARGE, lend, new_array
+from fastact._core.runtime.memory cimport LARGE, lend, new_array
 
 from weakref import WeakSet, ref
 
-from fastact._core import memory
+from fastact._core.runtime import memory
 
 cnp.import_array()
 

@@ -3,7 +3,7 @@
 cimport numpy as cnp
 from cpython.object cimport PyObject
 
-from fastact._core.kernel cimport MAX_INPUTS, Kernel
+from fastact._core.driver.kernel cimport MAX_INPUTS, Kernel
 
 cdef extern from *:
     """

@@ -33,7 +33,7 @@ from cpython.pycapsule cimport PyCapsule_New
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport strcpy
 
-from fastact._core.locks cimport UNLOCKED, acquire, lock_t, release
+from fastact._core.runtime.locks cimport UNLOCKED, acquire, lock_t, release
 
 cnp.import_array()
 

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 
 cimport cython
 
-from fastact._core.flags cimport flags_t, restore_flags, save_flags
-from fastact._core.locks cimport load, store
+from fastact._core.runtime.flags cimport flags_t, restore_flags, save_flags
+from fastact._core.runtime.locks cimport load, store
 
 cdef extern from *:
     """

@@ -18,11 +18,11 @@ cimport cython
 cimport numpy as cnp
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 
-from fastact._core.blocks cimport aligned
-from fastact._core.flags cimport flags_t, restore_flags, save_flags
-from fastact._core.kernel cimport Kernel
-from fastact._core.threads cimport split, threads_for
-from fastact._core.tiles cimport gather_tile, scatter_tile
+from fastact._core.driver.blocks cimport aligned
+from fastact._core.driver.kernel cimport Kernel
+from fastact._core.driver.tiles cimport gather_tile, scatter_tile
+from fastact._core.runtime.flags cimport flags_t, restore_flags, save_flags
+from fastact._core.runtime.threads cimport split, threads_for
 
 cdef extern from *:
     """

@@ -2,7 +2,7 @@
 
 from libc.string cimport memcpy
 
-from fastact._core.kernel cimport MAX_INPUTS, Kernel
+from fastact._core.driver.kernel cimport MAX_INPUTS, Kernel
 
 cdef enum:
     # Size of a block in bytes. The blocks of four operands and the conversion buffer take 20 KiB,

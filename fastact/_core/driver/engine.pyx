@@ -14,10 +14,10 @@ A large call is split over threads, each of which processes a contiguous share o
 
 cimport cython
 
-from fastact._core.blocks cimport BLOCK, STACK, aligned, gather, move
-from fastact._core.flags cimport flags_t, restore_flags, save_flags
-from fastact._core.kernel cimport MAX_INPUTS, Kernel, call
-from fastact._core.threads cimport SHARE, split
+from fastact._core.driver.blocks cimport BLOCK, STACK, aligned, gather, move
+from fastact._core.driver.kernel cimport MAX_INPUTS, Kernel, call
+from fastact._core.runtime.flags cimport flags_t, restore_flags, save_flags
+from fastact._core.runtime.threads cimport SHARE, split
 from fastact.activations.arithmetic cimport to_odd_float
 
 cdef extern from *:

@@ -4,10 +4,10 @@ cimport numpy as cnp
 from libc.float cimport DBL_MIN, FLT_MIN
 from libc.math cimport NAN
 
-from fastact._core.flags cimport flags_t, restore_flags, save_flags
-from fastact._core.kernel cimport loop_of
-from fastact._core.pools cimport alike, held, overlap
-from fastact._core.threads cimport RELEASE, split
+from fastact._core.driver.kernel cimport loop_of
+from fastact._core.networks.pools cimport alike, held, overlap
+from fastact._core.runtime.flags cimport flags_t, restore_flags, save_flags
+from fastact._core.runtime.threads cimport RELEASE, split
 
 import numpy as np
 

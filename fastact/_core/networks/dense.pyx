@@ -28,10 +28,10 @@ that another thread has saved, but never a mix of both.
 cimport cython
 cimport numpy as cnp
 
-from fastact._core.engine cimport run, store_number
-from fastact._core.kernel cimport Kernel, loop_of
-from fastact._core.pools cimport Pool, dangles, fresh, held, overlap
-from fastact._core.threads cimport RELEASE, split
+from fastact._core.driver.engine cimport run, store_number
+from fastact._core.driver.kernel cimport Kernel, loop_of
+from fastact._core.networks.pools cimport Pool, dangles, fresh, held, overlap
+from fastact._core.runtime.threads cimport RELEASE, split
 from fastact._core.ufuncs cimport kernel_of
 
 import numpy as np

@@ -19,18 +19,18 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
 from libc.string cimport memcpy
 
-from fastact._core.engine cimport run, run_one, store_number
-from fastact._core.kernel cimport MAX_INPUTS, Kernel
-from fastact._core.layouts cimport run_arrays
-from fastact._core.locks cimport load, store
-from fastact._core.memory cimport LARGE, new_array
-from fastact._core.rows cimport close_room, open_room, rows_loop, run_rows
-from fastact._core.scalars cimport new_scalar, scalar_type
-from fastact._core.threads cimport RELEASE
+from fastact._core.calls.scalars cimport new_scalar, scalar_type
+from fastact._core.driver.engine cimport run, run_one, store_number
+from fastact._core.driver.kernel cimport MAX_INPUTS, Kernel
+from fastact._core.driver.layouts cimport run_arrays
+from fastact._core.driver.rows cimport close_room, open_room, rows_loop, run_rows
+from fastact._core.runtime.locks cimport load, store
+from fastact._core.runtime.memory cimport LARGE, new_array
+from fastact._core.runtime.threads cimport RELEASE
 
 import numpy as np
 
-from fastact._core.refusals import overrides, refuse
+from fastact._core.calls.refusals import overrides, refuse
 
 cnp.import_array()
 cnp.import_ufunc()

@@ -14,11 +14,11 @@ then. If such an operand were processed by rows, each element would require anot
 
 from libc.string cimport memset
 
-from fastact._core.blocks cimport BLOCK, STACK, aligned, copy_rows, gather, move
-from fastact._core.engine cimport UNALIGNED, run, run_aligned, run_alone
-from fastact._core.flags cimport flags_t, restore_flags, save_flags
-from fastact._core.kernel cimport MAX_INPUTS, Kernel, call, call_rows
-from fastact._core.threads cimport split
+from fastact._core.driver.blocks cimport BLOCK, STACK, aligned, copy_rows, gather, move
+from fastact._core.driver.engine cimport UNALIGNED, run, run_aligned, run_alone
+from fastact._core.driver.kernel cimport MAX_INPUTS, Kernel, call, call_rows
+from fastact._core.runtime.flags cimport flags_t, restore_flags, save_flags
+from fastact._core.runtime.threads cimport split
 
 cdef enum:
     TILE_ROWS = 32                # two cache lines per column for float32, four for float64

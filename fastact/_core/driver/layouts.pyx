@@ -13,10 +13,10 @@ one overlaps the output, results without dimensions, and shapes that do not fit.
 
 cimport numpy as cnp
 
-from fastact._core.kernel cimport Kernel
-from fastact._core.memory cimport new_array
-from fastact._core.threads cimport RELEASE
-from fastact._core.tiles cimport MAX_DIMS, Layout, run_layout
+from fastact._core.driver.kernel cimport Kernel
+from fastact._core.driver.tiles cimport MAX_DIMS, Layout, run_layout
+from fastact._core.runtime.memory cimport new_array
+from fastact._core.runtime.threads cimport RELEASE
 
 cnp.import_array()
 

@@ -1,6 +1,6 @@
 """C interface of the layouts module."""
 
-from fastact._core.kernel cimport Kernel
+from fastact._core.driver.kernel cimport Kernel
 
 cdef object run_arrays(const Kernel *kernel, void **operands, char **values, void *out)
 

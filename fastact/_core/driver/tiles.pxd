@@ -2,7 +2,7 @@
 
 from numpy cimport NPY_MAXDIMS
 
-from fastact._core.kernel cimport MAX_INPUTS, Kernel
+from fastact._core.driver.kernel cimport MAX_INPUTS, Kernel
 
 cdef enum:
     MAX_DIMS = NPY_MAXDIMS

@@ -1,0 +1,1 @@
+"""What a ufunc does with the arguments of a call, before the driver runs."""

@@ -1,0 +1,1 @@
+"""Passes of dense layers, losses, and steps of optimizers."""
