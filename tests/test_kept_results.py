@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import fastact
-from fastact._core.pools import Pool
+from fastact._core.networks.pools import Pool
 from fastact.layers import Linear, ReLU, Sequential, Sigmoid, Tanh
 from fastact.losses import BCEWithLogitsLoss, CrossEntropyLoss, MSELoss
 
