@@ -1,12 +1,11 @@
 """Exact results of one block of operands, and the errors of others measured against them.
 
-`Exact` has them in a wider type of NumPy, and `ExactInMpmath` has those of float64 in mpmath.
-Both evaluate the formula in the record of the operation.
+`Exact` has them in a wider type of NumPy, and `ExactInMpfr` has those of float64 in numbers of
+MPFR, by gmpy2. Both evaluate the formula in the record of the operation.
 """
 
 import importlib
 import math
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -17,9 +16,14 @@ from fastact._command.errors import exact as exact_in_wider_type
 from fastact._command.errors import rounded, ulp_error
 from fastact._core.operations import Operation
 
+try:
+    gmpy2: Any = importlib.import_module("gmpy2")  # which has no types
+except ImportError:
+    gmpy2 = None
+
 Array = NDArray[Any]
-# A product of three doubles is exact.
-BITS = 240
+# Of a number of MPFR: a product of three doubles is exact.
+BITS = 200
 
 
 class Exact:
@@ -49,32 +53,34 @@ class Exact:
         return int(np.count_nonzero((result != self._rounded) & (result == result)))
 
 
-class ExactInMpmath:
+class ExactInMpfr:
     """Exact results in float64: rounded numbers, and the remainders.
 
-    A zero of mpmath has no sign, so the signs of zeros are not compared here.
+    The signs of zeros are not compared here.
     """
 
     def __init__(self, operation: Operation, values: dict[str, Any]) -> None:
         info = np.finfo(np.float64)
-        functions = mpmath_functions()
-        assert functions is not None
-        context = functions.context
         operands = (np.atleast_1d(np.asarray(v, np.float64)) for v in values.values())
-        wide = [np.array([context.mpf(v) for v in o.tolist()], object) for o in operands]
         rounded, rest, units = [], [], []
-        for value in map(context.mpf, operation.exact(functions, *wide)):
-            # value = (-1)**sign * number * 2**exponent, and number < 2**width. mpmath rounds
-            # and divides its numbers much more slowly than Python its integers.
-            sign, number, exponent, width = value._mpf_
+        # The context is the thread's own.
+        with gmpy2.context(precision=BITS):
+            wide = [np.array([gmpy2.mpfr(v) for v in o.tolist()], object) for o in operands]
+            results = [gmpy2.mpfr(value) for value in operation.exact(MpfrFunctions(), *wide)]
+        for value in results:
+            # value = (-1)**sign * number * 2**exponent, and number < 2**width. Whole numbers are
+            # rounded and divided faster than those of MPFR.
+            number, exponent = value.as_mantissa_exp() if gmpy2.is_finite(value) else (0, 0)
             if not number:  # 0, infinity or NaN
                 rounded.append(float(value))
                 rest.append(0.0)
                 units.append(info.minexp - info.nmant)
                 continue
+            sign, number, exponent = number < 0, abs(int(number)), int(exponent)
+            width = number.bit_length()
             # In ULP, of which each is 2**unit: a whole number, ties to even, and the rest.
             unit = max(exponent + width - 1, info.minexp) - info.nmant
-            shift = min(unit - exponent, 4096)  # the exponent of exp(-1e300) has 300 digits
+            shift = min(unit - exponent, 4096)  # the exponent of exp(-1e6) has 7 digits
             whole, part = number << max(-shift, 0), 0
             if shift > 0:
                 half = 1 << (shift - 1)
@@ -103,16 +109,12 @@ class ExactInMpmath:
         return int(np.count_nonzero((result != self._rounded) & (result == result)))
 
 
-class MpmathFunctions:
-    """The functions of mpmath over arrays of its numbers, under the names that NumPy gives them.
+class MpfrFunctions:
+    """The functions of gmpy2 over arrays of its numbers, under the names that NumPy gives them.
 
     This is the `m` of `Operation.exact`. It has `where` and `abs` of NumPy, every function of
-    mpmath that has the same name in NumPy. `nextafter` does nothing. NumPy has no `erfc`: a formula
-    that uses it needs another for NumPy. `context` has what a formula needs once, such as pi.
-
-    Parameters
-    ----------
-    context : mpmath.MPContext
+    gmpy2 that has the same name in NumPy, and `pi`. `nextafter` does nothing. NumPy has no `erfc`:
+    a formula that uses it needs another for NumPy. `number` makes a constant of its digits.
     """
 
     where = staticmethod(np.where)
@@ -124,16 +126,23 @@ class MpmathFunctions:
 
     @staticmethod
     def nextafter(x: Array, towards: Any) -> Array:
-        """Return x: no number of mpmath is next to another."""
+        """Return x: there are numbers of MPFR between those of NumPy."""
         return x
 
-    def __init__(self, context: Any) -> None:
-        self.context = context
+    @property
+    def pi(self) -> Any:
+        """The number of MPFR."""
+        return gmpy2.const_pi()
+
+    @staticmethod
+    def number(digits: str) -> Any:
+        """Make a number of MPFR."""
+        return gmpy2.mpfr(digits)
 
     def __getattr__(self, name: str) -> Callable[..., Array]:
         if not hasattr(np, name) and name != "erfc":
             raise AttributeError(f"NumPy has no function {name}: Operation.exact cannot use it")
-        function = getattr(self.context, name)
+        function = getattr(gmpy2, name)
 
         def call(*arrays: Any) -> Any:
             return np.frompyfunc(function, len(arrays), 1)(*arrays)
@@ -141,37 +150,11 @@ class MpmathFunctions:
         return call
 
 
-def _make_mpmath_functions() -> MpmathFunctions | None:
-    """Make the functions of mpmath with `BITS` bits; None if it is not installed."""
-    try:
-        mpmath = importlib.import_module("mpmath")  # which has no types
-    except ImportError:
-        return None
-    context = mpmath.MPContext()
-    context.prec = BITS
-    return MpmathFunctions(context)
-
-
-_of_thread = threading.local()
-
-
-def mpmath_functions() -> MpmathFunctions | None:
-    """Return the functions of mpmath of this thread; None if it is not installed.
-
-    Several functions of mpmath raise the precision of their context for a moment. With one
-    context for all threads, the precision would drift.
-    """
-    if not hasattr(_of_thread, "functions"):
-        _of_thread.functions = _make_mpmath_functions()
-    functions: MpmathFunctions | None = _of_thread.functions
-    return functions
-
-
 def exact_results(
     operation: Operation, values: dict[str, Any], dtype: np.dtype[Any]
-) -> Exact | ExactInMpmath | None:
+) -> Exact | ExactInMpfr | None:
     """Compute the exact results of a block; None where nothing is wider."""
-    if dtype == np.float64 and mpmath_functions() is not None:
-        return ExactInMpmath(operation, values)
+    if dtype == np.float64 and gmpy2 is not None:
+        return ExactInMpfr(operation, values)
     exact = exact_in_wider_type(operation, values, dtype)
     return None if exact is None else Exact(exact, dtype)

@@ -12,7 +12,7 @@ tried. For operations of x alone, or with constant other operands, the table is 
 this machine and build. Where the other operands are pseudo-random, 2**28 evenly spaced inputs
 are tried: this is evidence.
 
-Results in float64 are compared with the same formulas in mpmath with 240 bits, if it is
+Results in float64 are compared with the same formulas in numbers of 200 bits, if gmpy2 is
 installed, and otherwise in `numpy.longdouble`, where this has 64 bits. The inputs are random,
 evenly spaced in their bit patterns, and hard. This is evidence, not proof.
 

@@ -23,7 +23,7 @@ Compute = Callable[[Values], Array]
 
 # All arrays of a block, those in float64 too, fit into the L2 cache at the same time.
 BLOCK = 1 << 14
-# mpmath takes some 50 us an element.
+# gmpy2 takes some 10 us an element.
 SLOW_BLOCK = 1 << 10
 SEED = 20240229
 # How many numbers on either side of a zero of a derivative are tried with every gradient.

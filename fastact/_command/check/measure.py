@@ -10,7 +10,7 @@ import numpy as np
 
 from fastact._command.check.cases import Array, Case, Compute, Values
 from fastact._command.errors import float_info, rounded
-from fastact._command.exact import Exact, ExactInMpmath, exact_results
+from fastact._command.exact import Exact, ExactInMpfr, exact_results
 
 
 @dataclass
@@ -143,7 +143,7 @@ def _measure_block(case: Case, start: int) -> list[Tally]:
 
 
 def _measure_errors(
-    exact: Exact | ExactInMpmath | None, values: Values, result: Array, start: int
+    exact: Exact | ExactInMpfr | None, values: Values, result: Array, start: int
 ) -> Tally:
     tally = Tally(len(result))
     if exact is None:

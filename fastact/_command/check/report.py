@@ -90,7 +90,7 @@ def _notes(
     ]
     if any(row["error"] is None for row in rows):
         notes.append(
-            "float64: errors skipped, bits compared only; mpmath would be needed, or a\nwider type."
+            "float64: errors skipped, bits compared only; gmpy2 would be needed, or a\nwider type."
         )
     broken = [row for row in merged if row["broken"]]
     for row in broken:

@@ -17,7 +17,7 @@ def _constants(m: Any, t: Any) -> tuple[Any, Any]:
     if m is np:
         number = t.dtype.type
         return np.sqrt(8 / number(_PI)), number("0.044715")
-    return m.context.sqrt(8 / m.context.pi), m.context.mpf("0.044715")
+    return m.sqrt(8 / m.pi), m.number("0.044715")
 
 
 def _exact_gelu_tanh(m: Any, x: Any) -> Any:
@@ -39,7 +39,7 @@ def _exact_gelu_tanh_backward(m: Any, grad: Any, x: Any) -> Any:
     decay = m.exp(-factor * t * (1 + cubic * t * t))
     if m is np:
         # 1 + exp(-v) - t v' = (z v'(z) - 1) expm1(v(z) - v) - (t v' - z v'(z)), without
-        # cancellation near its zero, t = z. Both differences have the factor u = t - z. mpmath has
+        # cancellation near its zero, t = z. Both differences have the factor u = t - z. MPFR has
         # bits to spare.
         zero = t * 0 + _ZERO[0] + _ZERO[1] + _ZERO[2]
         u = ((t - _ZERO[0]) - _ZERO[1]) - _ZERO[2]

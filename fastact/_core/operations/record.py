@@ -53,7 +53,7 @@ class Record:
     exact : callable
         ``exact(m, *operands)`` computes the exact result, given operands of a wider type. `m`
         has the mathematical functions: it is `numpy`, or a namespace with the functions of
-        mpmath over arrays of its numbers. Use what both have under one name (`exp`, `expm1`,
+        gmpy2, numbers of MPFR, over arrays. Use what both have under one name (`exp`, `expm1`,
         `log1p`, `tanh`, ...), and `where`, `abs` and `sign`. The formula must hold over the
         whole range of the wider type, to a few of its roundings. It shares nothing with the
         kernels. A NaN must come out as NaN.

@@ -41,7 +41,7 @@ def _exact_silu_backward(m: Any, grad: Any, x: Any) -> Any:
     decay = m.exp(-m.abs(x))
     if m is np:
         # exp(x) + 1 + x = (z - 1) expm1(u) + u with u = x + z: no cancellation near its zero,
-        # x = -z. mpmath has bits to spare.
+        # x = -z. MPFR has bits to spare.
         u = ((x + _ZERO[0]) + _ZERO[1]) + _ZERO[2]
         growth = np.expm1(u)
         negative = decay * ((_ZERO[0] - 1) * growth + _ZERO[1] * growth + u)
