@@ -123,6 +123,26 @@ def test_has_an_operation(name):
     assert name in operations.BY_NAME, f"fastact/_core/operations: add a record for {name}"
 
 
+# ------------------------------------------------------------------------- formulas
+
+FORMULAS = Path(__file__).parents[1] / "fastact" / "activations"
+HEAD = re.compile(r'"""[^\n]+\.\n\nMethod: .+[.]\nError: (.+[.])\nRange: .+[.]\n(?="""|\n)')
+
+
+@pytest.mark.parametrize("file", sorted(path.name for path in FORMULAS.glob("*.pxd")))
+def test_formulas_begin_with_three_lines(file):
+    head = HEAD.match((FORMULAS / file).read_text(encoding="utf-8"))
+    assert head, (
+        f"fastact/activations/{file}: begin with a title, and lines for Method:, Error: and Range:"
+    )
+    records = [*operations.OPERATIONS, *operations.ROW_OPERATIONS]
+    bounds = [r.bounds.wide for r in records if r.name.partition("_backward")[0] == file[:-4]]
+    errors = [float(figure) for figure in re.findall(r"(?<![\d*-])\d+\.\d+", head[1])]
+    assert not bounds or max(errors, default=0) <= max(bounds), (
+        f"fastact/activations/{file}: an error is above the bounds of the record, {bounds}"
+    )
+
+
 # --------------------------------------------------------------------- expectations
 
 

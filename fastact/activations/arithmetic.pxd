@@ -1,4 +1,9 @@
-"""Arithmetic shared by the formulas: types, signs, fused multiply-add, NaN."""
+"""Arithmetic shared by the formulas: types, signs, fused multiply-add, NaN.
+
+Method: bits of integers, and sums and products with their errors; `fma` by the processor, or in software.
+Error: 0.5 ULP: one rounding; of doubles in software, unless a product is below 2**-969.
+Range: any; infinities and NaN follow IEEE 754, except the sign of a NaN: see `pass_nan`.
+"""
 
 from libc.stdint cimport (
     int8_t, int16_t, int32_t, int64_t,

@@ -1,5 +1,9 @@
 """The building blocks of the exponential, which the formulas combine.
 
+Method: the argument reduction of Cody and Waite (1980), a minimax polynomial, and 2**k from its bits.
+Error: 2**-28.2 in float, 2**-57.9 in double, 2**-33 for what is only rounded to float.
+Range: where k fits the exponent: the formulas clip x before; NaN goes on in r, not in 2**k: see below.
+
 With k = round(-x / ln 2) and ln 2 = LN2_HIGH + LN2_LOW (Cody and Waite 1980), the reduced
 argument is r + low, |r| <= ln 2 / 2:
 
@@ -10,9 +14,9 @@ r is exact when computed by an fma, because the sum is a multiple of the last bi
 below 1/2. r and bend are kept separate. Their sum would have a rounding error of 2**-26, half of
 its last bit, which would be the largest error of the sigmoid other than its own rounding.
 
-k is rounded by adding `round_at`, a number so large that its last bit is 1. The low bits of the
-sum are then k + bias, and a shift turns them into 2**k. The bias includes the scale that the
-formula requires.
+k is rounded by adding `round_at`, a number so large that its last bit is 1: 1.5 * 2**23 in float and
+1.5 * 2**52 in double, and the bias of the exponent. The low bits of the sum are then k + bias, and a
+shift turns them into 2**k. The bias includes the scale that the formula requires.
 
 P is the minimax polynomial for the error of 1 - r + r**2 P(r) relative to exp(-r) on
 |r| <= ln 2 / 2. It is computed with 60 digits by the Remez exchange algorithm in
@@ -27,25 +31,42 @@ instructions do not pass a NaN on. The two functions compare integers, because a
 single instruction, unlike one of floats with NaN among them.
 """
 
+cimport cython
+from libc.float cimport DBL_MAX, FLT_MAX
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
-from fastact.activations.arithmetic cimport PASSES_NAN, double_bits, float_bits, fma, real
+from fastact.activations.arithmetic cimport (
+    PASSES_NAN, absolute, double_bits, float_bits, fma, fma_of_any, real, with_sign,
+)
+
+
+cdef inline real tiny_of(real kind) noexcept nogil:
+    """A number to add to |x| or x; `kind` only selects the type.
+
+    This changes a result by less than 2**-7 ULP. It keeps subnormal x out of all products, because the
+    processor handles subnormal numbers slowly.
+    """
+    return <real> (4.656612873077393e-10 if real is float else 8.673617379884035e-19)      # 2**-31, 2**-60
+
+
+cdef inline real half_range(real kind) noexcept nogil:
+    """2**-S, where S is half of the exponent range of a type."""
+    return <real> (2.6469779601696886e-23 if real is float else 1.1113793747425387e-162)  # 2**-75, 2**-538
+
+
+cdef inline real rounding(int32_t scale, real kind) noexcept nogil:
+    """`round_at` for 2**(k + scale)."""
+    return <real> (12582912.0 + 127 if real is float else 6755399441055744.0 + 1023) + <real> scale
 
 
 cdef inline real remainder(real x, real k) noexcept nogil:
     """r, the first part of the reduced argument x + k ln 2."""
-    if real is float:
-        return fma(k, <float> 0.693147182464599609375, x)
-    else:
-        return fma(k, <double> 0.693147180559945286226764, x)
+    return fma(k, <real> (0.693147182464599609375 if real is float else 0.693147180559945286226764), x)
 
 
 cdef inline real remainder_low(real k) noexcept nogil:
     """low, the second part of the reduced argument."""
-    if real is float:
-        return k * <float> -1.904654299957767878541e-9
-    else:
-        return k * <double> 2.319046813846299615494855e-17
+    return k * <real> (-1.904654299957767878541e-9 if real is float else 2.319046813846299615494855e-17)
 
 
 cdef inline real bend_of(real t, real low) noexcept nogil:
@@ -81,10 +102,7 @@ cdef inline real reduce_argument(real x, real k, real *bend) noexcept nogil:
 
 cdef inline real quotient(real x, real round_at) noexcept nogil:
     """round_at + round(-x / ln 2)."""
-    if real is float:
-        return fma(x, <float> -1.44269504088896341, round_at)
-    else:
-        return fma(x, <double> -1.44269504088896341, round_at)
+    return fma(x, <real> -1.44269504088896341, round_at)
 
 
 cdef inline real power_of_two(real rounded) noexcept nogil:
@@ -126,37 +144,45 @@ cdef inline real without_nan(real rounded) noexcept nogil:
         return rounded
     if real is float:
         narrow.value = rounded
-        narrow_limit.value = <float> (12582912.0 + 254)        # 1.5 * 2**23 + 254
+        narrow_limit.value = rounding(127, rounded)
         narrow.bits = min(narrow.bits, narrow_limit.bits)
         return narrow.value
     else:
         wide.value = rounded
-        wide_limit.value = 6755399441055744.0 + 2046           # 1.5 * 2**52 + 2046
+        wide_limit.value = rounding(1023, rounded)
         wide.bits = min(wide.bits, wide_limit.bits)
         return wide.value
 
 
-cdef inline real split_power(
-    real rounded, real round_at, real minute, real *before, real *after
-) noexcept nogil:
-    """2**k = before * after, for k = rounded - round_at; 1 / minute is in the bias of `round_at`.
+cdef inline real minute_of(real kind) noexcept nogil:
+    """The scale of each of the two factors of `split_power`."""
+    return <real> (5.421010862427522e-20 if real is float else 7.458340731200207e-155)     # 2**-64, 2**-512
+
+
+cdef inline real split_rounding(real kind) noexcept nogil:
+    """The `round_at` of `split_power`."""
+    return rounding(64 if real is float else 512, kind)
+
+
+cdef inline real split_power(real rounded, real *before, real *after) noexcept nogil:
+    """2**k = before * after, for k = rounded - `split_rounding`.
 
     Both factors may be subnormal, so they are scaled down from normal numbers.
     """
+    cdef real round_at = split_rounding(rounded)
     cdef real part = fma(rounded - round_at, <real> 0.5, round_at)
-    before[0] = power_of_two(part) * minute
-    after[0] = power_of_two(rounded - (part - round_at)) * minute
+    before[0] = power_of_two(part) * minute_of(rounded)
+    after[0] = power_of_two(rounded - (part - round_at)) * minute_of(rounded)
     return before[0] * after[0]
 
 
 cdef inline void one_plus_reduced(
-    real rounded, real round_at, real minute, real r, real bend,
-    real *before, real *after, real *scale, real *whole, real *rest,
+    real rounded, real r, real bend, real *before, real *after, real *scale, real *whole, real *rest
 ) noexcept nogil:
     """1 + e = whole + rest with e = 2**k (1 - r + bend) <= 1; 2**k = scale: see `split_power`."""
     cdef real powers
     cdef real one = 1                                          # a literal would be double in C
-    scale[0] = split_power(rounded, round_at, minute, before, after)
+    scale[0] = split_power(rounded, before, after)
     powers = one + scale[0]
     whole[0] = fma(scale[0], bend - r, powers)
     rest[0] = fma(scale[0], bend, fma(-scale[0], r, powers - whole[0])) + (
@@ -175,30 +201,100 @@ cdef inline real one_plus_exponential(
 
     If `size` is NaN, so are r and all that depends on it, but 2**k and its factors are zero.
     """
-    cdef real highest, minute, round_at, clipped, rounded
-    if real is float:
-        highest = 215
-        minute = <float> 5.421010862427522e-20                 # 2**-64
-        round_at = <float> (12582912.0 + 127 + 64)             # 1.5 * 2**23 + biases
-    else:
-        highest = 1500
-        minute = 7.458340731200207e-155                        # 2**-512
-        round_at = 6755399441055744.0 + 1023 + 512             # 1.5 * 2**52 + biases
+    cdef real highest, clipped, rounded, round_at = split_rounding(size)
+    highest = 215 if real is float else 1500
     clipped = highest if size > highest else size
     rounded = quotient(number_below(size, highest), round_at)
     r[0] = reduce_argument(clipped, rounded - round_at, bend)
-    one_plus_reduced(
-        rounded, round_at, minute, r[0], bend[0], before, after, scale, whole, rest
-    )
+    one_plus_reduced(rounded, r[0], bend[0], before, after, scale, whole, rest)
     return clipped
+
+
+@cython.cdivision(True)
+cdef inline real reciprocal(real whole, real rest, real *t) noexcept nogil:
+    """y = 1 / whole, which is returned, and the residual t = 1 - y (whole + rest)."""
+    cdef real y = <real> 1 / whole
+    t[0] = fma(-rest, y, fma(-whole, y, <real> 1))
+    return y
+
+
+cdef inline real inverse_of_sum(real scale, real r, real bend, real *t) noexcept nogil:
+    """`reciprocal` of one + scale (1 - r + bend), where one = 2**-S, of `half_range`, and scale = one 2**k.
+
+    The sum is `whole + rest`, where each sum is split into its rounded value and the rounding error
+    (Dekker's FastTwoSum). It and its reciprocal are normal numbers for every k.
+    """
+    cdef real one = half_range(scale), powers = one + scale
+    cdef real lost = one - (powers - scale)
+    cdef real whole = fma(scale, bend - r, powers)
+    cdef real rest = fma(scale, bend, fma(-scale, r, powers - whole)) + lost
+    return reciprocal(whole, rest, t)
+
+
+cdef inline real within(
+    real result, real x, real moved, real lowest, real highest
+) noexcept nogil:
+    """x s(x) of a sigmoid s: x / 2 near 0, -0.0 below `lowest`, x above `highest`, else `result`."""
+    result = x * <real> 0.5 if absolute(x) < tiny_of(x) else result
+    result = result if x >= lowest else <real> -0.0
+    # NaN takes the last branch, which preserves its bits.
+    return result if moved <= highest else x
+
+
+# What gradients are made of. Each is `grad` times a derivative of `before` (high + more) `after`, where
+# before * after is a power of two, the terms are multiplied by `grad` first, and the sum is rounded once.
+
+cdef inline real on_the_left(
+    real x, real r, real bend, real high, real more, real *before, real *after
+) noexcept nogil:
+    """Multiply high + more by e = before after (1 - r + bend) for negative x only; return the new `more`."""
+    cdef real zero = 0, one = 1                                # literals would be double in C
+    before[0] = before[0] if x < 0 else one
+    after[0] = after[0] if x < 0 else one
+    r = r if x < 0 else zero
+    bend = bend if x < 0 else zero
+    more = fma(bend - r, more, more)
+    return fma(-r, high, fma(bend, high, more))
+
+
+cdef inline real times_finite(real grad, real more) noexcept nogil:
+    """grad * more; 0 if `grad` is infinite, which remains so: there is no inf - inf in the sum."""
+    cdef real largest = <real> (FLT_MAX if real is float else DBL_MAX)
+    return grad * more if absolute(grad) <= largest else <real> 0
+
+
+cdef inline real signed_gradient(
+    real grad, real x, real before, real after, real high, real more
+) noexcept nogil:
+    """grad before (high + more) after, with the sign of grad * high even if it is zero; x if that is NaN."""
+    cdef real sign = grad * high
+    grad = grad * before
+    more = with_sign(fma_of_any(grad, high, times_finite(grad, more)) * after, sign)
+    return more if x == x else x
+
+
+@cython.cdivision(True)
+cdef inline float narrow_reciprocal(
+    float size, float *before, float *after, float *scale, float *bend
+) noexcept nogil:
+    """1 / (1 + e) with e = exp(-size) = 2**k (1 + bend), for 0 <= size <= 215.
+
+    This is `one_plus_exponential` without the steps that make it accurate to an ULP of float: for
+    results that are rounded to a narrower type.
+    """
+    cdef float one = 1
+    cdef float rounded = quotient(size, split_rounding(size))
+    cdef float r = remainder(size, rounded - split_rounding(size))
+    bend[0] = bend_of(r, <float> 0) - r
+    scale[0] = split_power(rounded, before, after)
+    return one / fma(scale[0], bend[0], one + scale[0])
 
 
 cdef inline double exponential_to_float(double x) noexcept nogil:
     """exp(-x) for 0 <= x <= 700, with a relative error of 2**-33: enough for a result in float."""
-    cdef double round_at = 6755399441055744.0 + 1023           # 1.5 * 2**52 + bias
     cdef double rounded, r, r2, p01, p23, p45
-    rounded = quotient(x, round_at)
-    r = remainder(x, rounded - round_at)
+    rounded = quotient(x, rounding(0, x))
+    r = remainder(x, rounded - rounding(0, x))
     r2 = r * r
     p01 = fma(r, -0.16666665868934447, 0.5000000067682077)
     p23 = fma(r, -0.00833349707509034, 0.041666294947361425)

@@ -1,5 +1,9 @@
 """gelu, x times the probability that a normal variable is below x, and its gradient.
 
+Method: exp(-x**2 / 2) times a polynomial in (|x| - 4) / (|x| + 4); float in double, double in two parts.
+Error: float32 0.51 ULP (all inputs), gradient 0.51; float64 1.16, 1.1 (sampled); 16 bits correctly rounded.
+Range: [-0.170, inf]; -inf gives -0.0, inf gives inf, NaN gives NaN.
+
 With t = |x| and Q(t), the probability that a normal variable is above t,
 
     gelu(x) = max(x, 0) - t Q(t),
@@ -22,10 +26,11 @@ number is subnormal before it.
 cimport cython
 
 from fastact.activations.arithmetic cimport (
-    absolute, fma, fma_of_any, real, to_odd_float, with_sign,
+    absolute, fma, real, to_odd_float, with_sign,
 )
 from fastact.activations.exponential cimport (
-    bend_of, exponential_to_float, power_of_two, quotient, remainder, remainder_low, split_power,
+    bend_of, exponential_to_float, half_range, power_of_two, quotient, remainder, remainder_low, rounding,
+    signed_gradient, split_power, split_rounding, tiny_of, within,
 )
 
 
@@ -137,12 +142,9 @@ cdef inline double gelu_in_parts(double x) noexcept nogil:
 
     As in `silu`, everything is scaled by 2**538, and only the last product can be subnormal.
 
-    The result rounds to x above `highest`, and to -0.0 below -39. If t is below `tiny`, it rounds to x / 2.
+    The result rounds to x above 9, and to -0.0 below -39. If t is below 2**-60, it rounds to x / 2.
     """
-    cdef double tiny = 8.673617379884035e-19                   # 2**-60
-    cdef double highest = 9
     cdef double lift = 8.997827589086393e+161                  # 2**538
-    cdef double round_at = 6755399441055744.0 + 1023 + 538     # 1.5 * 2**52 + biases
     cdef double first = 0.7552851304157515, first_low = -2.2925302071099058e-17
     cdef double second = -0.6078966419718921, second_low = -2.3665872948373348e-17
     cdef double third = 0.38713740074221475, third_low = 1.5809312714673352e-17
@@ -151,8 +153,8 @@ cdef inline double gelu_in_parts(double x) noexcept nogil:
     cdef double w2, w4, w8, w16, p03, p05, p07, p09, p11, p13, p15, p17, p19, p21, p23
     t = absolute(x)
     t = <double> 39 if t > 39 else t
-    t = tiny if t < tiny else t
-    e = reduce_square(t, round_at, &rounded, &e_low)
+    t = tiny_of(x) if t < tiny_of(x) else t
+    e = reduce_square(t, rounding(538, x), &rounded, &e_low)
     w = mapped(t, &w_low, &y, &residual)
     w2 = w * w
     w4 = w2 * w2
@@ -193,11 +195,7 @@ cdef inline double gelu_in_parts(double x) noexcept nogil:
     base = t * lift if x > 0 else <double> 0
     result = fma(-scale, q, base)
     q_low = fma(-scale, q, base - result) - scale * q_low
-    result = (result + q_low) * 1.1113793747425387e-162        # 2**-538
-    result = x * 0.5 if absolute(x) < tiny else result
-    result = result if x >= -39 else <double> -0.0
-    # NaN takes the last branch, which preserves its bits.
-    return result if x <= highest else x
+    return within((result + q_low) * half_range(x), x, x, -39, 9)
 
 
 cdef inline double gelu_backward_in_parts(double grad, double x) noexcept nogil:
@@ -208,20 +206,16 @@ cdef inline double gelu_backward_in_parts(double grad, double x) noexcept nogil:
     `logistic_slope`, the last sum is that of the products with `grad`, and 2**k is split into `before` and
     `after` for negative x. For positive x, both are 1.
     """
-    cdef double tiny = 8.673617379884035e-19                   # 2**-60
-    cdef double largest = 1.7976931348623157e+308
     cdef double zero_high = 0.7517915246935645, zero_low = -1.4956759177009883e-17
-    cdef double minute = 7.458340731200207e-155                # 2**-512
-    cdef double round_at = 6755399441055744.0 + 1023 + 512     # 1.5 * 2**52 + biases
     cdef double first = 0.4622112440495753, second = -0.10336589852195695
     cdef double t, w, w_low, y, residual, rounded, e, e_low, s, q, q_low, big, small, d, d_low
-    cdef double before, after, scale, base, factor, high, more, sign
+    cdef double before, after, scale, base, factor, high, more
     cdef double w2, w4, w8, w16, p02, p04, p06, p08, p10, p12, p14, p16, p18, p20
     t = absolute(x)
     t = <double> 55 if t > 55 else t
-    t = tiny if t < tiny else t
-    e = reduce_square(t, round_at, &rounded, &e_low)
-    scale = split_power(rounded, round_at, minute, &before, &after)
+    t = tiny_of(x) if t < tiny_of(x) else t
+    e = reduce_square(t, split_rounding(x), &rounded, &e_low)
+    scale = split_power(rounded, &before, &after)
     w = mapped(t, &w_low, &y, &residual)
     w2 = w * w
     w4 = w2 * w2
@@ -268,30 +262,28 @@ cdef inline double gelu_backward_in_parts(double grad, double x) noexcept nogil:
     more = fma(factor, q, base - high) + factor * q_low
     before = before if x < 0 else <double> 1
     after = after if x < 0 else <double> 1
-    sign = grad * high
-    grad = grad * before
-    # Avoid inf - inf, so that an infinite gradient remains infinite.
-    more = grad * more if absolute(grad) <= largest else <double> 0
-    more = with_sign(fma_of_any(grad, high, more) * after, sign)
-    return more if x == x else x
+    return signed_gradient(grad, x, before, after, high, more)
+
+
+# What is computed in double, as a float.
+
+cdef inline float of_float(float result, float x) noexcept nogil:
+    """`result`; x if that is NaN."""
+    return result if x == x else x
 
 
 cdef inline real gelu(real x) noexcept nogil:
     """max(x, 0) - |x| Q(|x|): see above."""
-    cdef float result
     if real is float:
-        result = with_sign(<float> gelu_to_float(x), x)
-        return result if x == x else x
+        return of_float(with_sign(<float> gelu_to_float(x), x), x)
     else:
         return gelu_in_parts(x)
 
 
 cdef inline real gelu_backward(real grad, real x) noexcept nogil:
     """grad * gelu'(x): see above."""
-    cdef float result
     if real is float:
-        result = <float> (grad * gelu_slope_to_float(x))
-        return result if x == x else x
+        return of_float(<float> (grad * gelu_slope_to_float(x)), x)
     else:
         return gelu_backward_in_parts(grad, x)
 
@@ -306,10 +298,8 @@ cdef inline float to_narrow(double wide, float x) noexcept nogil:
     is what replaces it for tiny x, by enough to be seen in a subnormal float.
     """
     cdef double near = fma(absolute(<double> x), 3.0517578125e-05, x * 0.5)     # 2**-15
-    cdef float result
     wide = near if absolute(x) < <float> 9.5367431640625e-07 else wide   # 2**-20
-    result = with_sign(to_odd_float(wide), x)
-    return result if x == x else x
+    return of_float(<float> with_sign(to_odd_float(wide), x), x)
 
 
 cdef inline float gelu_narrow(float x) noexcept nogil:
@@ -319,5 +309,4 @@ cdef inline float gelu_narrow(float x) noexcept nogil:
 
 cdef inline float gelu_backward_narrow(float grad, float x) noexcept nogil:
     """gelu_backward for a narrower type; the caller rounds the result to that type."""
-    cdef float result = to_odd_float(grad * gelu_slope_to_float(x))
-    return result if x == x else x
+    return of_float(<float> to_odd_float(grad * gelu_slope_to_float(x)), x)

@@ -1,5 +1,9 @@
 """gelu_tanh, the approximation of gelu by tanh, and its gradient.
 
+Method: that of `silu` with a cubic of x, in two parts, in the exponential; float in double.
+Error: float32 0.51 ULP (all inputs), gradient 0.51; float64 0.57, 1.1 (sampled); 16 bits correctly rounded.
+Range: [-0.171, inf]; -inf gives -0.0, inf gives inf, NaN gives NaN.
+
 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x**3))) is x times the sigmoid of
 
     v(x) = b (x + 0.044715 x**3),    b = 2 sqrt(2 / pi).
@@ -15,12 +19,14 @@ As in `gelu`, float is computed in double.
 cimport cython
 
 from fastact.activations.arithmetic cimport (
-    absolute, fma, fma_of_any, real, to_odd_float, with_sign,
+    absolute, fma, real, to_odd_float, with_sign,
 )
 from fastact.activations.exponential cimport (
-    bend_of, exponential_to_float, one_plus_reduced, power_of_two, quotient, remainder, remainder_low,
+    bend_of, exponential_to_float, half_range, inverse_of_sum, one_plus_reduced, power_of_two, quotient,
+    reciprocal, remainder, remainder_low, rounding, signed_gradient, split_rounding, tiny_of, within,
 )
-from fastact.activations.gelu cimport to_narrow
+from fastact.activations.gelu cimport of_float, to_narrow
+from fastact.activations.silu cimport quotient_slope
 
 
 @cython.cdivision(True)
@@ -40,15 +46,14 @@ cdef inline double gelu_tanh_slope_to_float(double x) noexcept nogil:
     The exponential is that of double, since 1 + e - t v' suffers from cancellation near t = 0.7525. No
     float is closer to the zero than 2**-27, and the error there is less than 2**-50.
     """
-    cdef double round_at = 6755399441055744.0 + 1023           # 1.5 * 2**52 + bias
     cdef double t, square, size, rounded, r, low, e, y, slope
     t = absolute(x)
     t = <double> 14.5 if t > 14.5 else t
     square = t * t
     size = t * fma(square, 0.07135481627260025, 1.5957691216057308)
-    rounded = quotient(size, round_at)
-    r = remainder(size, rounded - round_at)
-    low = remainder_low(rounded - round_at)
+    rounded = quotient(size, rounding(0, x))
+    r = remainder(size, rounded - rounding(0, x))
+    low = remainder_low(rounded - rounding(0, x))
     e = power_of_two(rounded)
     e = fma(e, bend_of(r + low, low) - r, e)
     y = 1 / (1 + e)
@@ -75,38 +80,31 @@ cdef inline double cubic(
     return result
 
 
-@cython.cdivision(True)
+cdef inline double reduce_cubic(
+    double x, double round_at, double *rounded, double *bend
+) noexcept nogil:
+    """exp(-v(x)) = 2**k (1 - r + bend), where r is returned, and k + round_at is `rounded`."""
+    cdef double low, r, v = cubic(x, 0.07135481627260025, -6.175149918155315e-19, &low)
+    rounded[0] = quotient(v, round_at)
+    r = remainder(v, rounded[0] - round_at)
+    low += remainder_low(rounded[0] - round_at)
+    bend[0] = bend_of(r + low, low)
+    return r
+
+
 cdef inline double gelu_tanh_in_parts(double x) noexcept nogil:
     """x / (1 + exp(-v)), including subnormal results.
 
-    This is `silu` with v in two parts in place of x. The result rounds to x above `highest`, and to -0.0
-    below `lowest`. If |x| is below `tiny`, it rounds to x / 2.
+    This is `silu` with v in two parts in place of x. The result rounds to x above 8, and to -0.0
+    below -22. If |x| is below 2**-60, it rounds to x / 2.
     """
-    cdef double tiny = 8.673617379884035e-19                   # 2**-60
-    cdef double lowest = -22, highest = 8
-    cdef double one = 1.1113793747425387e-162                  # 2**-538
-    cdef double round_at = 6755399441055744.0 + 1023 - 538     # 1.5 * 2**52 + bias
-    cdef double clipped, v, low, rounded, r, bend, scale, powers, lost, whole, rest, y, t, result
-    clipped = highest if x > highest else x
-    clipped = lowest if clipped < lowest else clipped
-    clipped = tiny if absolute(clipped) < tiny else clipped
-    v = cubic(clipped, 0.07135481627260025, -6.175149918155315e-19, &low)
-    rounded = quotient(v, round_at)
-    r = remainder(v, rounded - round_at)
-    low += remainder_low(rounded - round_at)
-    bend = bend_of(r + low, low)
-    scale = power_of_two(rounded)
-    powers = one + scale
-    lost = one - (powers - scale)
-    whole = fma(scale, bend - r, powers)
-    rest = fma(scale, bend, fma(-scale, r, powers - whole)) + lost
-    y = 1 / whole
-    t = fma(-rest, y, fma(-whole, y, <double> 1))
-    result = fma(clipped, y, clipped * y * t) * one
-    result = x * 0.5 if absolute(x) < tiny else result
-    result = result if x >= lowest else <double> -0.0
-    # NaN takes the last branch, which preserves its bits.
-    return result if x <= highest else x
+    cdef double clipped, rounded, r, bend, y, t
+    clipped = <double> 8 if x > 8 else x
+    clipped = <double> -22 if clipped < -22 else clipped
+    clipped = tiny_of(x) if absolute(clipped) < tiny_of(x) else clipped
+    r = reduce_cubic(clipped, rounding(-538, x), &rounded, &bend)
+    y = inverse_of_sum(power_of_two(rounded), r, bend, &t)
+    return within(fma(clipped, y, clipped * y * t) * half_range(x), x, x, -22, 8)
 
 
 cdef inline double gelu_tanh_slope_near_zero(double u, double low, double *more) noexcept nogil:
@@ -135,85 +133,49 @@ cdef inline double gelu_tanh_slope_near_zero(double u, double low, double *more)
     return product
 
 
-@cython.cdivision(True)
 cdef inline double gelu_tanh_backward_in_parts(double grad, double x) noexcept nogil:
     """grad * gelu_tanh'(x).
 
     This is `silu_backward` with v and t v' in two parts in place of x. Within 1/16 of the zero of the
     derivative, a polynomial is used, which includes a factor of 4, because k is -2 there.
     """
-    cdef double tiny = 8.673617379884035e-19                   # 2**-60
-    cdef double largest = 1.7976931348623157e+308
     cdef double zero_high = 0.7524614220710163, zero_low = -3.635560509207687e-17
-    cdef double minute = 7.458340731200207e-155                # 2**-512
-    cdef double round_at = 6755399441055744.0 + 1023 + 512     # 1.5 * 2**52 + biases
-    cdef double size, v, low, term, term_low, rounded, r, bend, before, after, scale, whole, rest
-    cdef double y, t, square, n, back, q, more, near, near_more
+    cdef double size, term, term_low, rounded, r, bend, before, after, scale, whole, rest, y, t
+    cdef double back, q, more, near, near_more
     size = absolute(x)
     size = <double> 27.2 if size > 27.2 else size
-    size = tiny if size < tiny else size
-    v = cubic(size, 0.07135481627260025, -6.175149918155315e-19, &low)
+    size = tiny_of(x) if size < tiny_of(x) else size
+    r = reduce_cubic(size, split_rounding(x), &rounded, &bend)
     term = cubic(size, 0.21406444881780073, 1.2025242832367862e-17, &term_low)
-    rounded = quotient(v, round_at)
-    r = remainder(v, rounded - round_at)
-    low += remainder_low(rounded - round_at)
-    bend = bend_of(r + low, low)
-    one_plus_reduced(
-        rounded, round_at, minute, r, bend, &before, &after, &scale, &whole, &rest
-    )
-    y = 1 / whole
-    t = fma(-rest, y, fma(-whole, y, <double> 1))
-    square = y * y
-    low = fma(y, y, -square)
-    # The numerator, n + rest: 1 + e - t v' for x < 0, and 1 + e + t v' e for x >= 0.
+    one_plus_reduced(rounded, r, bend, &before, &after, &scale, &whole, &rest)
+    y = reciprocal(whole, rest, &t)
+    # The numerator: 1 + e - t v' for x < 0, and 1 + e + t v' e for x >= 0.
     rest += -term_low if x < 0 else scale * term_low
     back = term * scale
     back = fma(back, bend - r, back)
     term = -term if x < 0 else back
-    n = whole + term
-    back = n - whole
-    rest += (whole - (n - back)) + (term - back)
-    q = n * square
-    more = fma(n, fma(t + t, square, low), fma(n, square, -q))
-    more = fma(rest, square, more)
-    # The factor e, for negative x only.
-    before = before if x < 0 else <double> 1
-    after = after if x < 0 else <double> 1
-    r = r if x < 0 else <double> 0
-    bend = bend if x < 0 else <double> 0
-    more = fma(bend - r, more, more)
-    more = fma(-r, q, fma(bend, q, more))
+    q = quotient_slope(x, y, t, whole, rest, term, r, bend, &before, &after, &more)
     # Near the zero of the derivative.
     back = x + zero_high
     t = back + zero_low
     near = gelu_tanh_slope_near_zero(t, (back - t) + zero_low, &near_more)
     q = near if absolute(t) < 0.0625 else q
     more = near_more if absolute(t) < 0.0625 else more
-    # `term` has the sign of the result, even if the result is zero.
-    term = grad * q
-    grad = grad * before
-    # Avoid inf - inf, so that an infinite gradient remains infinite.
-    more = grad * more if absolute(grad) <= largest else <double> 0
-    more = with_sign(fma_of_any(grad, q, more) * after, term)
-    return more if x == x else x
+    return signed_gradient(grad, x, before, after, q, more)
 
 
 cdef inline real gelu_tanh(real x) noexcept nogil:
     """max(x, 0) - t e / (1 + e): see above."""
-    cdef float result
     if real is float:
-        result = with_sign(<float> gelu_tanh_to_float(x), x)
-        return result if x == x else x
+        return of_float(with_sign(<float> gelu_tanh_to_float(x), x), x)
     else:
         return gelu_tanh_in_parts(x)
 
 
 cdef inline real gelu_tanh_backward(real grad, real x) noexcept nogil:
     """grad * gelu_tanh'(x): see above."""
-    cdef float result
     if real is float:
-        result = <float> (grad * gelu_tanh_slope_to_float(x))
-        return result if x == x else x
+        return of_float(<float> (grad * gelu_tanh_slope_to_float(x)), x)
     else:
         return gelu_tanh_backward_in_parts(grad, x)
 
@@ -228,5 +190,4 @@ cdef inline float gelu_tanh_narrow(float x) noexcept nogil:
 
 cdef inline float gelu_tanh_backward_narrow(float grad, float x) noexcept nogil:
     """gelu_tanh_backward for a narrower type; the caller rounds the result to that type."""
-    cdef float result = to_odd_float(grad * gelu_tanh_slope_to_float(x))
-    return result if x == x else x
+    return of_float(<float> to_odd_float(grad * gelu_tanh_slope_to_float(x)), x)

@@ -1,4 +1,9 @@
-"""Conversions between float32 and the 16-bit types, float16 and bfloat16."""
+"""Conversions between float32 and the 16-bit types, float16 and bfloat16.
+
+Method: integer arithmetic on the bits.
+Error: 0 ULP from 16 bits, 0.5 ULP to 16 bits: to nearest, ties to even.
+Range: any; too large a number gives infinity, NaN a quiet NaN with the upper bits of its payload.
+"""
 
 from libc.stdint cimport int32_t, uint16_t, uint32_t
 

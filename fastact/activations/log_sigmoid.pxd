@@ -1,4 +1,9 @@
-"""log_sigmoid, log(sigmoid(x)), and its gradient, grad * sigmoid(-x): softplus from the other side."""
+"""log_sigmoid, log(sigmoid(x)), and its gradient, grad * sigmoid(-x): softplus from the other side.
+
+Method: -softplus(-x), and the gradient of softplus at -x.
+Error: that of `softplus`, whose bits it has.
+Range: [-inf, -0.0], monotone; -inf gives -inf, inf gives -0.0, NaN gives NaN.
+"""
 
 from fastact.activations.arithmetic cimport real
 from fastact.activations.softplus cimport (

@@ -1,4 +1,9 @@
-"""relu and its gradient."""
+"""relu, max(0, x), and its gradient.
+
+Method: a comparison; that of 16-bit types is one of their bits.
+Error: 0 ULP: every result is exact.
+Range: [0, inf], monotone; -0.0 gives +0, NaN gives NaN; the gradient is 0 for x <= 0.
+"""
 
 from libc.stdint cimport int16_t, uint16_t
 

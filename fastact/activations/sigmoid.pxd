@@ -1,4 +1,9 @@
-"""sigmoid and its gradients."""
+"""sigmoid, 1 / (1 + exp(-x)), and its gradients.
+
+Method: a division by 1 + exp(-x) in two parts, corrected by its residual.
+Error: float32 0.80 ULP (all inputs), gradient 1.35; float64 0.74, 1.1 (sampled); 16 bits correctly rounded.
+Range: [0, 1], monotone; -inf gives +0, inf gives 1, NaN gives NaN; the gradient is 0 at the infinities.
+"""
 
 cimport cython
 
@@ -6,55 +11,35 @@ from fastact.activations.arithmetic cimport (
     absolute, fma, fma_of_any, pass_nan, real, to_odd_float, with_sign,
 )
 from fastact.activations.exponential cimport (
-    exponential_to_float, one_plus_exponential, power_of_two, quotient, reduce_argument, without_nan,
+    exponential_to_float, half_range, inverse_of_sum, one_plus_exponential, power_of_two, quotient,
+    reciprocal, reduce_argument, remainder, rounding, times_finite, tiny_of, without_nan,
 )
 
 
-@cython.cdivision(True)
 cdef inline real sigmoid(real x) noexcept nogil:
     """1 / (1 + exp(-x)), including subnormal results.
 
-    With one = 2**-S and scale = one * 2**k, the denominator (1 + exp(-x)) 2**-S is
-    one + scale + scale * (bend - r). It is represented as `whole + rest`, where each
-    sum is split into its rounded value and the rounding error (Dekker's FastTwoSum).
-    The rounded reciprocal y is corrected once by its residual 1 - y (whole + rest).
+    The rounded reciprocal of 1 + exp(-x) is corrected once by its residual: see `inverse_of_sum`.
 
     Error: 0.5 ULP from the last rounding, and less than 0.22 from the exponential (P and
-    the rounding of bend and low). The total is at most 0.71 ULP for normal results, and
-    0.80 ULP for subnormal ones, because these are rounded twice. The bounds can be checked
-    by `fastact check --exhaustive`.
-
-    S is half of the exponent range of the results, so that the denominator and its
-    reciprocal are normal numbers for every x. Only the last product can be subnormal,
-    and only in that case is the result rounded a second time.
+    the rounding of bend and low). The total is at most 0.71 ULP for normal results. Only the last
+    product can be subnormal, and only then is the result rounded a second time: 0.80 ULP.
     """
-    cdef real tiny, lowest, highest, one, round_at, shifted, rounded, r, bend, scale
-    cdef real powers, lost, whole, rest, y
+    cdef real lowest, highest, round_at, shifted, rounded, r, bend, y, t
     if real is float:
-        tiny = <float> 4.656612873077393e-10                   # 2**-31
         lowest, highest = -105, 25
-        one = <float> 2.6469779601696886e-23                   # 2**-75
-        round_at = <float> (12582912.0 + 127 - 75)             # 1.5 * 2**23 + bias
+        round_at = rounding(-75, x)
     else:
-        tiny = 8.673617379884035e-19                           # 2**-60
         lowest, highest = -746, 40
-        one = 1.1113793747425387e-162                          # 2**-538
-        round_at = 6755399441055744.0 + 1023 - 538             # 1.5 * 2**52 + bias
-    # This changes the result by less than 2**-7 ULP. It keeps subnormal x out of all
-    # products, because the processor handles subnormal numbers slowly.
-    shifted = x + tiny
+        round_at = rounding(-538, x)
+    shifted = x + tiny_of(x)
     shifted = highest if shifted > highest else shifted
     rounded = quotient(shifted, round_at)
     r = reduce_argument(shifted, rounded - round_at, &bend)
-    scale = power_of_two(without_nan(rounded))
-    powers = one + scale
-    lost = one - (powers - scale)
-    whole = fma(scale, bend - r, powers)
-    rest = fma(scale, bend, fma(-scale, r, powers - whole)) + lost
-    y = <real> 1 / whole
-    y = fma(y, fma(-rest, y, fma(-whole, y, <real> 1)), y)
+    y = inverse_of_sum(power_of_two(without_nan(rounded)), r, bend, &t)
+    y = fma(y, t, y)
     # Below `lowest`, the computation above is invalid and the result rounds to zero.
-    return <real> 0 if x < lowest else pass_nan(y * one, shifted)
+    return <real> 0 if x < lowest else pass_nan(y * half_range(x), shifted)
 
 
 @cython.cdivision(True)
@@ -70,8 +55,7 @@ cdef inline real logistic_slope(real grad, real x, real factor) noexcept nogil:
         e / (1 + e)**2 = 2**k (square + more),
         more = (bend - r) square + 2 t square (1 + bend - r) + low.
 
-    The terms are multiplied by `grad` before the last sum, which an fma rounds only once. Error:
-    at most 1.10 ULP for grad = 1 in float, and 1.35 for the gradients sampled by `fastact check`.
+    The terms are multiplied by `grad` before the last sum, which an fma rounds only once.
 
     2**k is `before` times `after`. `grad` is first multiplied by `before`, which prevents overflow.
     The underflow of a small `grad` in this product causes an error of less than half an ULP of the
@@ -82,19 +66,12 @@ cdef inline real logistic_slope(real grad, real x, real factor) noexcept nogil:
     the factor is not 1, |grad| < 1 is also scaled up by a power of two until the last product, so
     that no intermediate result is subnormal.
     """
-    cdef real tiny, largest, size, before, after, scale, r, bend, whole, rest
+    cdef real size, before, after, scale, r, bend, whole, rest
     cdef real y, t, square, low, more, first, last, lift
-    cdef real zero = 0, one = 1                                # literals would be double in C
-    if real is float:
-        tiny = <float> 4.656612873077393e-10                   # 2**-31
-        largest = <float> 3.4028234663852886e+38
-    else:
-        tiny = 8.673617379884035e-19                           # 2**-60
-        largest = 1.7976931348623157e+308
-    size = absolute(x) * factor + tiny
+    cdef real one = 1                                          # a literal would be double in C
+    size = absolute(x) * factor + tiny_of(x)
     one_plus_exponential(size, &before, &after, &r, &bend, &scale, &whole, &rest)
-    y = one / whole
-    t = fma(-rest, y, fma(-whole, y, one))
+    y = reciprocal(whole, rest, &t)
     square = y * y
     low = fma(y, y, -square)
     more = fma((t + t) * square, one + (bend - r), low)
@@ -103,10 +80,8 @@ cdef inline real logistic_slope(real grad, real x, real factor) noexcept nogil:
     first = factor * factor * lift if absolute(grad) < one else one
     last = one / lift if absolute(grad) < one else factor * factor
     grad = grad * (before * first)
-    # Avoid inf - inf, so that an infinite gradient remains infinite.
-    more = grad * more if absolute(grad) <= largest else zero
+    more = fma_of_any(grad, square, times_finite(grad, more)) * (after * last)
     # The factors are positive, so the result has the sign of `grad`, even if it is zero.
-    more = fma_of_any(grad, square, more) * (after * last)
     return with_sign(pass_nan(more, size), grad)
 
 
@@ -124,11 +99,24 @@ cdef inline real sigmoid_backward_from_output(real grad, real y) noexcept nogil:
 # tests check all 65,536 inputs of both types.
 
 @cython.cdivision(True)
+cdef inline float narrow_inverse_of_sum(float x, bint passes_nan) noexcept nogil:
+    """2**75 / (1 + exp(-x)): `inverse_of_sum` without the steps that make it accurate to an ULP of float."""
+    cdef float round_at = rounding(-75, x), one = half_range(x)
+    cdef float rounded, r, t2, p01, p23, scale
+    x = <float> 25 if x > 25 else x
+    rounded = quotient(x, round_at)
+    r = remainder(x, rounded - round_at)
+    t2 = r * r
+    p01 = fma(r, <float> -0.16667114650028393, <float> 0.49999231495392864)
+    p23 = fma(r, <float> -0.008312520140459853, <float> 0.041890156813028473)
+    scale = power_of_two(without_nan(rounded) if passes_nan else rounded)
+    return <float> 1 / fma(scale, fma(t2, fma(t2, p23, p01), -r), one + scale)
+
+
 cdef inline float sigmoid_narrow(float x) noexcept nogil:
     """sigmoid of a number of a narrower type; the caller rounds the result to that type.
 
-    This is `sigmoid` without the steps that make it accurate to less than an ULP of float. The
-    error is up to 2.6 ULP above x = -10 and 5.2 ULP below. This is accurate enough, except where
+    The error is up to 2.6 ULP above x = -10 and 5.2 ULP below. This is accurate enough, except where
     the result is close to a tie of the narrower type.
 
     For small x, 1/2 + x/4 is often a tie. sigmoid(x) is closer to 1/2 by x**3/48, which is lost in
@@ -136,19 +124,8 @@ cdef inline float sigmoid_narrow(float x) noexcept nogil:
     than 2**-16, and an x/4 that is not a tie is never closer to one than that. Elsewhere, x is shifted
     by 2**-24. Without the shift, sigmoid(-0.1639) in float16 would be the only incorrect result.
     """
-    cdef float one, round_at, moved, rounded, r, t2, p01, p23, scale, whole, y
-    one = <float> 2.6469779601696886e-23                       # 2**-75
-    round_at = <float> (12582912.0 + 127 - 75)                 # 1.5 * 2**23 + bias
-    moved = x - <float> 5.960464477539063e-08                  # never subnormal
-    moved = <float> 25 if moved > 25 else moved
-    rounded = quotient(moved, round_at)
-    r = fma(rounded - round_at, <float> 0.693147182464599609375, moved)
-    t2 = r * r
-    p01 = fma(r, <float> -0.16667114650028393, <float> 0.49999231495392864)
-    p23 = fma(r, <float> -0.008312520140459853, <float> 0.041890156813028473)
-    scale = power_of_two(without_nan(rounded))
-    whole = fma(scale, fma(t2, fma(t2, p23, p01), -r), one + scale)
-    y = <float> 1 / whole * one
+    cdef float moved = x - <float> 5.960464477539063e-08       # never subnormal
+    cdef float y = narrow_inverse_of_sum(moved, True) * half_range(x)
     y = <float> 0 if x < -105 else pass_nan(y, moved)
     return fma(x, <float> 0.24993896484375, <float> 0.5) if absolute(x) < <float> 0.0625 else y
 

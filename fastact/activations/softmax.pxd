@@ -1,5 +1,9 @@
 """softmax, its logarithm, and their gradients: what there is to compute for a row and its elements.
 
+Method: each exponential from its own k, without rounding x - max(x); sums in double, or with their errors.
+Error: float32 1.98 ULP, logarithm 1.88; float64 1.63, 1.61; gradients 1.88, 2.41 (all sampled).
+Range: [0, 1], and [-inf, 0]; a row with NaN or inf, or with nothing but -inf, becomes NaN.
+
 With m the largest element of a row and S = sum(exp(x - m)),
 
     softmax(x) = exp(x - m) / S,    log_softmax(x) = (x - m) - log(S).
@@ -20,7 +24,7 @@ from libc.math cimport INFINITY
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 from fastact.activations.arithmetic cimport absolute, double_bits, float_bits, fma, fma_of_any, real
-from fastact.activations.exponential cimport power_of_two, quotient, reduce_argument
+from fastact.activations.exponential cimport power_of_two, quotient, reduce_argument, split_rounding
 from fastact.activations.softplus cimport bend_of_logarithm
 
 
@@ -54,29 +58,14 @@ cdef inline double double_of_rank(int64_t rank) noexcept nogil:
     return value.value
 
 
-cdef inline real plain_base(real kind) noexcept nogil:
-    """What rounds a sum to an integer, and has the scale; `kind` only selects the type."""
-    if real is float:
-        return <float> (12582912.0 + 127 + 64)                 # 1.5 * 2**23 + biases
-    else:
-        return 6755399441055744.0 + 1023 + 512                 # 1.5 * 2**52 + biases
-
-
 cdef inline real span(real kind) noexcept nogil:
     """A distance from the largest element at which a term is 0 after the scale is removed."""
-    if real is float:
-        return 128
-    else:
-        return 800
+    return 128 if real is float else 800
 
 
 cdef inline real pivot_of(real top) noexcept nogil:
     """What is subtracted from all elements, given the largest one."""
-    cdef real near
-    if real is float:
-        near = 256
-    else:
-        near = 2048
+    cdef real near = 256 if real is float else 2048
     return <real> 0 if absolute(top) <= near else top
 
 
@@ -86,8 +75,8 @@ cdef inline real limit_of(real top, real pivot) noexcept nogil:
 
 
 cdef inline real base_of(real top, real pivot) noexcept nogil:
-    """`plain_base` less K, so that the terms of the largest elements are about 1, times the scale."""
-    cdef real base = plain_base(top)
+    """`split_rounding` less K: the terms of the largest elements are about 1, times the scale."""
+    cdef real base = split_rounding(top)
     return base - (quotient(pivot - top, base) - base)
 
 
@@ -216,10 +205,8 @@ cdef inline real any_slope_of_softmax(
 
 cdef inline bint is_moderate(double total, real kind) noexcept nogil:
     """Whether no gradient, less a sum of this size, is out of range; False for NaN."""
-    if real is float:
-        return absolute(total) < 1e30
-    else:
-        return absolute(total) < 1e291
+    cdef double most = 1e30 if real is float else 1e291
+    return absolute(total) < most
 
 
 cdef inline int32_t exponent_of(double x) noexcept nogil:
@@ -249,14 +236,6 @@ cdef inline int32_t margin(real kind) noexcept nogil:
 cdef inline int32_t greatest_exponent(real kind) noexcept nogil:
     """The greatest exponent of a sum of gradients for which `slope_of_log_softmax` is meant."""
     return (126 if real is float else 1022) - margin(kind)
-
-
-cdef inline real scaled_base(int32_t b, real kind) noexcept nogil:
-    """What rounds a sum to an integer, and has the scale 2**b."""
-    if real is float:
-        return <float> (12582912.0 + 127) + <float> b
-    else:
-        return (6755399441055744.0 + 1023) + <double> b
 
 
 cdef inline real scaled_limit(int32_t b, real kind) noexcept nogil:

@@ -13,10 +13,11 @@ cimport cython
 from libc.math cimport INFINITY, ldexp
 
 from fastact.activations.arithmetic cimport absolute, fma_of_any
+from fastact.activations.exponential cimport rounding
 from fastact.activations.softmax cimport (
     any_slope_of_log_softmax, any_slope_of_softmax, base_of, double_of_rank, exponent_of, first_term,
     float_of_rank, greatest_exponent, greatest_y, inverse, is_moderate, leading, limit_of, logarithm,
-    margin, near_by, pivot_of, rank_of_double, rank_of_float, scaled, scaled_base, scaled_limit, shifted,
+    margin, near_by, pivot_of, rank_of_double, rank_of_float, scaled, scaled_limit, shifted,
     slope_of_log_softmax, slope_of_softmax, smaller, sum_error, term, whole_power,
 )
 
@@ -437,7 +438,7 @@ cdef bint scale_sums(
         worst = max(worst, e)
         b = min(e, most) + margin(limit[0])
         scale = whole_power(-b)
-        limit[g], base[g] = scaled_limit(b, limit[0]), scaled_base(b, base[0])
+        limit[g], base[g] = scaled_limit(b, limit[0]), rounding(b, base[0])
         high[g] = leading(total[g] * scale, lost[g] * scale, &rest[g])
     return worst <= most
 
@@ -483,7 +484,7 @@ cdef void log_softmax_backward_of_any(
             # exp(y) only has to be a positive number.
             b, near = 0, 0
             limit[j], split[j], most[j] = 1, 0, 1
-        base[j], near_base[j] = scaled_base(b, base[0]), scaled_base(near, base[0])
+        base[j], near_base[j] = rounding(b, base[0]), rounding(near, base[0])
         high[j] = leading(ldexp(total[j], -b), ldexp(lost[j], -b), &rest[j])
         near_high[j] = leading(ldexp(total[j], -near), ldexp(lost[j], -near), &near_rest[j])
     for i in range(n):
