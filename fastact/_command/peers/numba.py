@@ -2,6 +2,8 @@
 
 import contextlib
 import functools
+import math
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,10 +14,10 @@ from fastact._core.operations import Operation, RowOperation
 
 
 class Numba(Peer):
-    """Expects a maker of a scalar function, ``maker(njit, number, *parameters)``.
+    """Expects an expression of a single element, with the functions of `math`.
 
-    `njit` is the decorator that compiles the function, and `number` makes a constant of the
-    type of the arrays, as are the parameters.
+    Statements may come before it, each with a semicolon. It may be a tuple of the expression and a
+    dict of constants.
     """
 
     name, modules = "numba", ("numba",)
@@ -47,8 +49,7 @@ class Numba(Peer):
         if flat:
             values = {name: array.reshape(-1) for name, array in values.items()}
         form = "ufunc" if not flat else "fresh" if out is None else "loop"
-        constants = tuple(parameters.values())
-        kernel = self._kernel(operation, len(arrays), first.dtype, constants, form)
+        kernel = self._kernel(operation, list(arrays), first.dtype, parameters, form)
 
         def result(value: Any) -> Array:
             done: Array = next(reversed(values.values())) if value is None else value
@@ -59,26 +60,27 @@ class Numba(Peer):
     def _kernel(
         self,
         operation: Operation | RowOperation,
-        arity: int,
+        operands: list[str],
         dtype: np.dtype[Any],
-        parameters: tuple[float, ...],
+        parameters: dict[str, float],
         form: str,
     ) -> Any:
         """Find the compiled function of a form: "loop" into `out`, "fresh" or "ufunc"."""
-        key = operation.name, dtype, parameters, form, self._threads > 1
+        key = operation.name, dtype, tuple(parameters.values()), form, self._threads > 1
         if key not in self._kernels:
-            njit = self._package.njit(error_model="numpy")
-            constants = map(dtype.type, parameters)
-            formula = operation.peers[self.name](njit, dtype.type, *constants)
+            named = operation.peers[self.name]
+            expression, constants = named if isinstance(named, tuple) else (named, {})
+            formula = _formula(expression, parameters | constants, operands, dtype)
             self._kernels[key] = (
-                self._package.vectorize(formula.py_func)
+                self._package.vectorize(formula)
                 if form == "ufunc"
-                else self._loop(formula, arity, form == "fresh")
+                else self._loop(formula, len(operands), form == "fresh")
             )
         return self._kernels[key]
 
     def _loop(self, formula: Any, arity: int, fresh: bool) -> Any:
         prange = self._package.prange  # a plain range except with parallel=True
+        formula = self._package.njit(error_model="numpy")(formula)
 
         def unary(a: Any, out: Any) -> None:
             for i in prange(a.size):
@@ -114,3 +116,21 @@ class Numba(Peer):
         finally:
             self._threads = previous
             self._package.set_num_threads(default)
+
+
+def _formula(
+    expression: str, constants: dict[str, float], operands: list[str], dtype: np.dtype[Any]
+) -> Any:
+    """Make a function with typed numbers: next to those of Python, numba computes in double."""
+    numbers = dict(constants)
+
+    def name_of(number: re.Match[str]) -> str:
+        name = f"number_{number[0].replace('.', '_')}"
+        numbers[name] = float(number[0])
+        return name
+
+    code = re.sub(r"\b\d[\d.]*", name_of, expression)
+    names = vars(math) | {name: dtype.type(number) for name, number in numbers.items()}
+    *steps, result = code.split("; ")
+    exec(f"def formula({', '.join(operands)}): {'; '.join([*steps, f'return {result}'])}", names)
+    return names["formula"]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .record import FLOATS, INPUT, Bounds, Operation, gradient_of_input, gradient_of_output
+from .record import FLOATS, Bounds, Operation, backward_of
 
 _PI = "3.14159265358979323846264338328"
 # z > 0, for which the derivative of gelu is 0 at -z. In parts, to 159 bits.
@@ -93,6 +93,7 @@ def _slope(t: Any) -> Any:
     return np.where(inside, density * (series * u), slope)
 
 
+_NUMBERS = {"factor": -math.sqrt(0.5), "density": 1 / math.sqrt(2 * math.pi)}
 # NumPy has no erf. Without SciPy, one takes that of Python, a number at a time.
 _erfc = np.frompyfunc(math.erfc, 1, 1)
 
@@ -113,26 +114,10 @@ def _numpy_gelu_backward(grad: Any, x: Any, out: Any) -> Any:
     return np.multiply(grad, out, out=out)
 
 
-def _numba_gelu(njit: Any, number: Any) -> Any:
-    half, factor = number(0.5), number(-math.sqrt(0.5))
-    return njit(lambda x: half * x * math.erfc(factor * x))
-
-
-def _numba_gelu_backward(njit: Any, number: Any) -> Any:
-    half, factor, density = number(0.5), number(-math.sqrt(0.5)), number(1 / math.sqrt(2 * math.pi))
-
-    def backward(grad: Any, x: Any) -> Any:
-        return grad * (half * math.erfc(factor * x) + x * density * math.exp(-half * x * x))
-
-    return njit(backward)
-
-
 OPERATIONS = (
     Operation(
         name="gelu",
-        operands=("x",),
         summary="Compute x * (1 + erf(x / sqrt(2))) / 2, the Gaussian error linear unit.",
-        parameters=(INPUT,),
         returns="-0.0 where `x` is -inf, and NaN where it is NaN.",
         see="gelu_backward, gelu_tanh, silu",
         notes=(
@@ -151,17 +136,14 @@ OPERATIONS = (
         costly=True,
         peers={
             "PyTorch": ("torch._C._nn.gelu(x)", "torch._C._nn.gelu(x, out=out)"),
-            "numba": _numba_gelu,
+            "numba": ("0.5 * x * erfc(factor * x)", _NUMBERS),
             "JAX": ("gelu", {"approximate": False}),
         },
     ),
-    Operation(
-        name="gelu_backward",
-        operands=("grad", "x"),
+    backward_of(
+        Operation,
+        "gelu",
         summary="Compute the gradient of gelu from its input.",
-        parameters=(gradient_of_output("gelu"), "Input of `gelu`."),
-        returns=f"{gradient_of_input('gelu')} NaN where `x` is NaN.",
-        see="gelu",
         notes=(
             f"{FLOATS} The gradient is grad * (q(-x) + x * exp(-x**2 / 2) / sqrt(2 pi)), where "
             "q(x) is the probability that a standard normal variable is above x. The error is at "
@@ -169,7 +151,6 @@ OPERATIONS = (
         ),
         exact=_exact_gelu_backward,
         numpy=_numpy_gelu_backward,
-        bounds=Bounds(0.5, 1.0, 1.5),
         # The derivative is 0 at x = -0.752, which a sum does not know.
         numpy_ulp=4000.0,
         narrow="own",
@@ -179,7 +160,10 @@ OPERATIONS = (
                 "torch.ops.aten.gelu_backward.default(grad, x)",
                 "torch.ops.aten.gelu_backward.grad_input(grad, x, grad_input=out)",
             ),
-            "numba": _numba_gelu_backward,
+            "numba": (
+                "grad * (0.5 * erfc(factor * x) + x * density * exp(-0.5 * x * x))",
+                _NUMBERS,
+            ),
             "JAX": ("gelu", {"approximate": False}),
         },
     ),

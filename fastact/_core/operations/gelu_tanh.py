@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from .record import FLOATS, INPUT, Bounds, Operation, gradient_of_input, gradient_of_output
+from .record import FLOATS, Bounds, Operation, backward_of
 
 _PI = "3.14159265358979323846264338328"
 # z > 0, for which the derivative of gelu_tanh is 0 at -z. In parts, to 159 bits.
@@ -76,30 +76,14 @@ def _numpy_gelu_tanh_backward(grad: Any, x: Any, out: Any) -> Any:
     return np.multiply(grad, out, out=out)
 
 
-def _numba_gelu_tanh(njit: Any, number: Any) -> Any:
-    one, factor = number(1), number(math.sqrt(8 / math.pi))
-    cubic = number(0.044715 * math.sqrt(8 / math.pi))
-    return njit(lambda x: x / (one + math.exp(-x * (factor + cubic * x * x))))
-
-
-def _numba_gelu_tanh_backward(njit: Any, number: Any) -> Any:
-    one, three, factor = number(1), number(3), number(math.sqrt(8 / math.pi))
-    cubic = number(0.044715 * math.sqrt(8 / math.pi))
-
-    def backward(grad: Any, x: Any) -> Any:
-        square = cubic * x * x
-        y = one / (one + math.exp(-x * (factor + square)))
-        return grad * y * (one + x * (factor + three * square) * (one - y))
-
-    return njit(backward)
+_FACTOR = math.sqrt(8 / math.pi)
+_NUMBERS = {"factor": _FACTOR, "cubic": 0.044715 * _FACTOR}
 
 
 OPERATIONS = (
     Operation(
         name="gelu_tanh",
-        operands=("x",),
         summary="Compute x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x**3))) / 2, close to gelu.",
-        parameters=(INPUT,),
         returns="-0.0 where `x` is -inf, and NaN where it is NaN.",
         see="gelu_tanh_backward, gelu",
         notes=(
@@ -120,7 +104,7 @@ OPERATIONS = (
                 "torch._C._nn.gelu(x, approximate='tanh')",
                 "torch._C._nn.gelu(x, approximate='tanh', out=out)",
             ),
-            "numba": _numba_gelu_tanh,
+            "numba": ("x / (1 + exp(-x * (factor + cubic * x * x)))", _NUMBERS),
             "numexpr": (
                 "x / (1 + exp(factor * x * (1 + cubic * x * x)))",
                 {"factor": -1.5957691216057308, "cubic": 0.044715},
@@ -128,13 +112,10 @@ OPERATIONS = (
             "JAX": "gelu",
         },
     ),
-    Operation(
-        name="gelu_tanh_backward",
-        operands=("grad", "x"),
+    backward_of(
+        Operation,
+        "gelu_tanh",
         summary="Compute the gradient of gelu_tanh from its input.",
-        parameters=(gradient_of_output("gelu_tanh"), "Input of `gelu_tanh`."),
-        returns=f"{gradient_of_input('gelu_tanh')} NaN where `x` is NaN.",
-        see="gelu_tanh",
         notes=(
             f"{FLOATS} The gradient is grad * s(v) * (1 + x * v' * s(-v)) with s = sigmoid, "
             "v = 2 sqrt(2 / pi) (x + 0.044715 x**3) and its derivative v'. The error is at most "
@@ -142,7 +123,6 @@ OPERATIONS = (
         ),
         exact=_exact_gelu_tanh_backward,
         numpy=_numpy_gelu_tanh_backward,
-        bounds=Bounds(0.5, 1.0, 1.5),
         # The derivative is 0 at x = -0.752, which the sum of 1 and a product does not know.
         numpy_ulp=4000.0,
         narrow="own",
@@ -153,7 +133,11 @@ OPERATIONS = (
                 "torch.ops.aten.gelu_backward.grad_input("
                 "grad, x, approximate='tanh', grad_input=out)",
             ),
-            "numba": _numba_gelu_tanh_backward,
+            "numba": (
+                "square = cubic * x * x; y = 1 / (1 + exp(-x * (factor + square))); "
+                "grad * y * (1 + x * (factor + 3 * square) * (1 - y))",
+                _NUMBERS,
+            ),
             "JAX": "gelu",
         },
     ),

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from .record import FLOATS, INPUT, Bounds, Operation, gradient_of_input, gradient_of_output
+from .record import FLOATS, INPUT, Bounds, Operation, backward_of
 
 _SLOPE = (
     "Slope for x <= 0, given by position or by name. It is rounded to the dtype of the result. "
@@ -23,13 +23,7 @@ def _exact_leaky_relu(m: Any, x: Any, negative_slope: Any) -> Any:
 def _numpy_leaky_relu(x: Any, negative_slope: float, out: Any) -> Any:
     # Right for slopes from 0 to 1.
     np.multiply(x, negative_slope, out=out)
-    np.maximum(x, out, out=out)
-    return out
-
-
-def _numba_leaky_relu(njit: Any, number: Any, negative_slope: Any) -> Any:
-    zero = number(0)
-    return njit(lambda x: x if x > zero else negative_slope * x)
+    return np.maximum(x, out, out=out)
 
 
 def _exact_leaky_relu_backward(m: Any, grad: Any, x: Any, negative_slope: Any) -> Any:
@@ -40,13 +34,7 @@ def _numpy_leaky_relu_backward(grad: Any, x: Any, negative_slope: float, out: An
     # Right for slopes from 0 to 1.
     np.greater(x, 0, out=out)
     np.maximum(out, negative_slope, out=out)
-    np.multiply(grad, out, out=out)
-    return out
-
-
-def _numba_leaky_relu_backward(njit: Any, number: Any, negative_slope: Any) -> Any:
-    zero = number(0)
-    return njit(lambda grad, x: grad if x > zero else negative_slope * grad)
+    return np.multiply(grad, out, out=out)
 
 
 # The result rises with x for positive slopes only, so neither operation is called monotone.
@@ -70,19 +58,17 @@ OPERATIONS = (
                 "torch._C._nn.leaky_relu(x, negative_slope, out=out)",
                 "torch.prelu(x, negative_slope)",
             ),
-            "numba": _numba_leaky_relu,
+            "numba": "x if x > 0 else negative_slope * x",
             "numexpr": "where(x > 0, x, negative_slope * x)",
             "ONNX Runtime": ("LeakyRelu", "alpha"),
             "JAX": "leaky_relu",
         },
     ),
-    Operation(
-        name="leaky_relu_backward",
-        operands=("grad", "x", "negative_slope"),
+    backward_of(
+        Operation,
+        "leaky_relu",
         summary="Compute the gradient of leaky_relu: grad where x > 0, else negative_slope * grad.",
-        parameters=(gradient_of_output("leaky_relu"), "Input of `leaky_relu`.", _SLOPE),
-        returns=f"{gradient_of_input('leaky_relu')} NaN where `x` is NaN.",
-        see="leaky_relu",
+        parameters={"negative_slope": _SLOPE},
         notes=_NOTES,
         exact=_exact_leaky_relu_backward,
         numpy=_numpy_leaky_relu_backward,
@@ -94,7 +80,7 @@ OPERATIONS = (
                 "torch.ops.aten.leaky_relu_backward.grad_input("
                 "grad, x, negative_slope, False, grad_input=out)",
             ),
-            "numba": _numba_leaky_relu_backward,
+            "numba": "grad if x > 0 else negative_slope * grad",
             "numexpr": "where(x > 0, grad, negative_slope * grad)",
             "JAX": "leaky_relu",
         },

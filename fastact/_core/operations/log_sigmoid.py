@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from .record import FLOATS, INPUT, Bounds, Operation, gradient_of_input, gradient_of_output
+from .record import FLOATS, Bounds, Operation, backward_of
 
 
 def _exact_log_sigmoid(m: Any, x: Any) -> Any:
@@ -21,11 +21,6 @@ def _numpy_log_sigmoid(x: Any, out: Any) -> Any:
     return np.subtract(np.minimum(x, 0), out, out=out)
 
 
-def _numba_log_sigmoid(njit: Any, number: Any) -> Any:
-    zero = number(0)
-    return njit(lambda x: min(x, zero) - math.log1p(math.exp(-abs(x))))
-
-
 def _exact_log_sigmoid_backward(m: Any, grad: Any, x: Any) -> Any:
     decay = m.exp(-m.abs(x))
     return grad * (m.where(x > 0, decay, 1) / (1 + decay))
@@ -37,17 +32,10 @@ def _numpy_log_sigmoid_backward(grad: Any, x: Any, out: Any) -> Any:
     return np.divide(grad, out, out=out)
 
 
-def _numba_log_sigmoid_backward(njit: Any, number: Any) -> Any:
-    one = number(1)
-    return njit(lambda grad, x: grad / (one + math.exp(x)))
-
-
 OPERATIONS = (
     Operation(
         name="log_sigmoid",
-        operands=("x",),
         summary="Compute log(sigmoid(x)), the logarithm of a probability.",
-        parameters=(INPUT,),
         returns="Not positive, -0.0 where `x` is inf. NaN where `x` is NaN.",
         see="log_sigmoid_backward, softplus, sigmoid",
         notes=(
@@ -64,27 +52,24 @@ OPERATIONS = (
         peers={
             "SciPy": "log_expit",
             "PyTorch": ("torch._C._nn.log_sigmoid(x)", "torch._C._nn.log_sigmoid(x, out=out)"),
-            "numba": _numba_log_sigmoid,
+            "numba": "min(x, 0) - log1p(exp(-abs(x)))",
             "numexpr": "where(x < 0, x, 0) - log1p(exp(-abs(x)))",
             "JAX": "log_sigmoid",
         },
     ),
-    Operation(
-        name="log_sigmoid_backward",
-        operands=("grad", "x"),
+    backward_of(
+        Operation,
+        "log_sigmoid",
         summary="Compute grad * sigmoid(-x), the gradient of log_sigmoid from its input.",
-        parameters=(gradient_of_output("log_sigmoid"), "Input of `log_sigmoid`."),
-        returns=f"{gradient_of_input('log_sigmoid')} NaN where `x` is NaN.",
         see="log_sigmoid, sigmoid",
         notes=f"{FLOATS} The error is at most 1.5 ULP, in the right tail, too.",
         exact=_exact_log_sigmoid_backward,
         numpy=_numpy_log_sigmoid_backward,
-        bounds=Bounds(0.5, 1.0, 1.5),
         narrow="own",
         costly=True,
         # PyTorch's needs a buffer that its forward pass fills.
         peers={
-            "numba": _numba_log_sigmoid_backward,
+            "numba": "grad / (1 + exp(x))",
             "numexpr": "grad / (1 + exp(x))",
             "JAX": "log_sigmoid",
         },

@@ -9,7 +9,16 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from inspect import Parameter, Signature
 from textwrap import fill
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
+
+_Record = TypeVar("_Record", bound="Record")
+
+
+INPUT = "Input, of any shape."
+FLOATS = (
+    "Supports float16, float32, float64, and the bfloat16 of ml_dtypes. Integers are promoted "
+    "as by `numpy.exp`."
+)
 
 
 class Bounds(NamedTuple):
@@ -37,7 +46,7 @@ class Record:
     Attributes
     ----------
     name : str
-    operands : tuple of str
+    operands : tuple of str, default ("x",)
         The names of the inputs: `x` is the input of the activation, `y` its output, `grad` the
         gradient of the loss with respect to its output.
     summary : str
@@ -71,9 +80,9 @@ class Record:
     """
 
     name: str
-    operands: tuple[str, ...]
+    operands: tuple[str, ...] = ("x",)
     summary: str
-    parameters: tuple[str, ...]
+    parameters: tuple[str, ...] = (INPUT,)
     returns: str
     see: str
     notes: str
@@ -106,7 +115,8 @@ class Record:
             f"{name} : array_like{self._default_text(name)}\n{_indented(text)}"
             for name, text in zip(self.operands, self.parameters, strict=True)
         )
-        return (_DOCSTRING if self.core is None else _ROW_DOCSTRING).format(
+        return _DOCSTRING.format(
+            **_OF_ELEMENTS if self.core is None else _OF_ROWS,
             summary=self.summary,
             parameters=parameters,
             returns=_indented(self.returns),
@@ -170,14 +180,7 @@ class Operation(Record):
     @cached_property
     def signature(self) -> Signature:
         """The call: operands by position, and the last one also by name if it has a default."""
-        kinds = Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY
-        parameters = [Parameter(operand, kinds[0]) for operand in self.operands]
-        if self.default is not None:
-            parameters[-1] = Parameter(self.operands[-1], kinds[1], default=self.default)
-        parameters.append(Parameter("out", kinds[1], default=None))
-        for name, default in _UFUNC_KEYWORDS.items():
-            parameters.append(Parameter(name, kinds[2], default=default))
-        return Signature(parameters)
+        return _signature(self.operands, {"where": True} | _UFUNC_KEYWORDS, self.default)
 
     def _default_text(self, name: str) -> str:
         return f", default {self.default}" if name == self.parameter else ""
@@ -212,16 +215,62 @@ class RowOperation(Record):
     @cached_property
     def signature(self) -> Signature:
         """The call: operands by position."""
-        parameters = [Parameter(name, Parameter.POSITIONAL_ONLY) for name in self.operands]
-        parameters.append(Parameter("out", Parameter.POSITIONAL_OR_KEYWORD, default=None))
-        for name, default in ({"axis": -1, "axes": None} | _UFUNC_KEYWORDS).items():
-            if name != "where":
-                parameters.append(Parameter(name, Parameter.KEYWORD_ONLY, default=default))
-        return Signature(parameters)
+        return _signature(self.operands, {"axis": -1, "axes": None} | _UFUNC_KEYWORDS)
 
 
-_UFUNC_KEYWORDS = {
-    "where": True,
+def backward_of(
+    record: type[_Record],
+    activation: str,
+    operand: Literal["x", "y"] = "x",
+    parameters: Mapping[str, str] | None = None,
+    **fields: Any,
+) -> _Record:
+    """Make the record of a backward pass, with what all of them say unless `fields` say it.
+
+    Parameters
+    ----------
+    record : {Operation, RowOperation}
+    activation : str
+    operand : {"x", "y"}
+        What it takes besides `grad`: the input of the activation, or its output.
+    parameters : mapping of str to str, optional
+        What each further operand is; or `operand`, if there is more to say.
+    **fields
+        Those of the record. `returns` is what there is to add to what the gradient is.
+    """
+    gradient = "Gradient of the loss with respect to the"
+    place = "Input" if operand == "x" else "Output"
+    described = {
+        "grad": f"{gradient} output of `{activation}`.",
+        operand: f"{place} of `{activation}`.",
+        **(parameters or {}),
+    }
+    returns = fields.pop("returns", f"NaN where `{operand}` is NaN.")
+    common = {
+        "name": f"{activation}_backward",
+        "operands": tuple(described),
+        "parameters": tuple(described.values()),
+        "returns": f"{gradient} input of `{activation}`. {returns}".strip(),
+        "see": activation,
+        "bounds": Bounds(0.5, 1.0, 1.5),
+        "output_of": activation if operand == "y" else None,
+    }
+    return record(**common | fields)
+
+
+def _signature(
+    operands: tuple[str, ...], keywords: dict[str, Any], default: float | None = None
+) -> Signature:
+    kinds = Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY
+    parameters = [Parameter(operand, kinds[0]) for operand in operands]
+    if default is not None:
+        parameters[-1] = Parameter(operands[-1], kinds[1], default=default)
+    parameters.append(Parameter("out", kinds[1], default=None))
+    parameters += [Parameter(name, kinds[2], default=value) for name, value in keywords.items()]
+    return Signature(parameters)
+
+
+_UFUNC_KEYWORDS: dict[str, Any] = {
     "casting": "same_kind",
     "order": "K",
     "dtype": None,
@@ -240,12 +289,11 @@ Parameters
 out : ndarray, or tuple of one ndarray, optional
     Where to store the result. It must have the broadcast shape of the operands, and may be one
     of them.
-where, casting, order, dtype, subok, signature
-    As for every `numpy.ufunc`.
+{keywords}
 
 Returns
 -------
-ndarray, or scalar if all operands are scalars
+ndarray{scalar}
 {returns}
 
 Raises
@@ -254,7 +302,7 @@ TypeError
     If an operand has a dtype that is not supported (complex, object, string, ...), or if a
     keyword is unknown.
 ValueError
-    If the shapes do not broadcast, or if `out` is read-only or has the wrong shape.
+    If {shapes}
 
 See Also
 --------
@@ -264,74 +312,40 @@ Notes
 -----
 {notes}
 
-The function never sets a floating-point warning. The casts that NumPy makes can set one: those
-for `dtype`, for `out`, and of Python numbers among the operands. The bits of each element of
-the result depend on the values of its operands alone: not on its position, the strides, the
-number of threads or the instruction set.
+The function never sets a floating-point warning. {promise}
 """
 
-_ROW_DOCSTRING = """\
-{summary}
-
-Parameters
-----------
-{parameters}
-out : ndarray, or tuple of one ndarray, optional
-    Where to store the result. It must have the broadcast shape of the operands, and may be one
-    of them.
+# What is said of the ufuncs of elements, and of those of rows.
+_OF_ELEMENTS = {
+    "keywords": """\
+where, casting, order, dtype, subok, signature
+    As for every `numpy.ufunc`.""",
+    "scalar": ", or scalar if all operands are scalars",
+    "shapes": "the shapes do not broadcast, or if `out` is read-only or has the wrong shape.",
+    "promise": """\
+The casts that NumPy makes can set one: those
+for `dtype`, for `out`, and of Python numbers among the operands. The bits of each element of
+the result depend on the values of its operands alone: not on its position, the strides, the
+number of threads or the instruction set.""",
+}
+_OF_ROWS = {
+    "keywords": """\
 axis : int, default -1
     The axis along which the function is computed.
 axes, casting, order, dtype, subok, signature
-    As for every generalized `numpy.ufunc`. There is no `where`.
-
-Returns
--------
-ndarray
-{returns}
-
-Raises
-------
-TypeError
-    If an operand has a dtype that is not supported (complex, object, string, ...), or if a
-    keyword is unknown.
-ValueError
-    If an operand has no dimensions, the shapes do not broadcast, or `out` is read-only or has the
+    As for every generalized `numpy.ufunc`. There is no `where`.""",
+    "scalar": "",
+    "shapes": """\
+an operand has no dimensions, the shapes do not broadcast, or `out` is read-only or has the
     wrong shape.
 numpy.exceptions.AxisError
-    If an operand does not have the axis.
-
-See Also
---------
-{see}
-
-Notes
------
-{notes}
-
-The function never sets a floating-point warning. The casts that NumPy makes for `dtype` and `out`
+    If an operand does not have the axis.""",
+    "promise": """\
+The casts that NumPy makes for `dtype` and `out`
 can set one. The bits of a row of the result depend on the values of the rows of its operands alone:
-not on their position, the strides, the number of threads or the instruction set.
-"""
+not on their position, the strides, the number of threads or the instruction set.""",
+}
 
 
 def _indented(text: str) -> str:
     return fill(text, _WIDTH, initial_indent="    ", subsequent_indent="    ")
-
-
-# ------------------------------------------------------- what several docstrings say
-
-INPUT = "Input, of any shape."
-FLOATS = (
-    "Supports float16, float32, float64, and the bfloat16 of ml_dtypes. Integers are promoted "
-    "as by `numpy.exp`."
-)
-
-
-def gradient_of_output(activation: str) -> str:
-    """Describe the operand `grad`."""
-    return f"Gradient of the loss with respect to the output of `{activation}`."
-
-
-def gradient_of_input(activation: str) -> str:
-    """Describe the result of a backward pass."""
-    return f"Gradient of the loss with respect to the input of `{activation}`."

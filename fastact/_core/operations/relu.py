@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from .record import FLOATS, INPUT, Bounds, Operation, gradient_of_input, gradient_of_output
+from .record import FLOATS, Bounds, Operation, backward_of
 
 
 def _exact_relu(m: Any, x: Any) -> Any:
@@ -13,37 +13,19 @@ def _exact_relu(m: Any, x: Any) -> Any:
 
 
 def _numpy_relu(x: Any, out: Any) -> Any:
-    np.maximum(x, 0, out=out)
-    return out
-
-
-def _numba_relu(njit: Any, number: Any) -> Any:
-    zero = number(0)
-    return njit(lambda x: max(x, zero))
-
-
-def _exact_relu_backward(m: Any, grad: Any, x: Any) -> Any:
-    return m.where(x <= 0, 0, m.where(x > 0, grad, x))
+    return np.maximum(x, 0, out=out)
 
 
 def _numpy_relu_backward(grad: Any, x: Any, out: Any) -> Any:
     # The mask is written straight into `out`, as 0 and 1. A mask of its own was no faster.
     np.greater(x, 0, out=out)
-    np.multiply(grad, out, out=out)
-    return out
-
-
-def _numba_relu_backward(njit: Any, number: Any) -> Any:
-    zero = number(0)
-    return njit(lambda grad, x: grad if x > zero else zero)
+    return np.multiply(grad, out, out=out)
 
 
 OPERATIONS = (
     Operation(
         name="relu",
-        operands=("x",),
         summary="Compute max(0, x), element by element.",
-        parameters=(INPUT,),
         returns="NaN where `x` is NaN, and +0 where it is -0.0.",
         see="relu_backward, leaky_relu",
         notes=(
@@ -60,21 +42,19 @@ OPERATIONS = (
         peers={
             # relu.out computes elsewhere and copies; clamp_min.out does not.
             "PyTorch": ("torch.relu(x)", "torch.clamp_min(x, 0, out=out)"),
-            "numba": _numba_relu,
+            "numba": "max(x, 0)",
             "numexpr": "where(x > 0, x, 0)",
             "ONNX Runtime": ("Relu",),
             "JAX": "relu",
         },
     ),
-    Operation(
-        name="relu_backward",
-        operands=("grad", "x"),
+    backward_of(
+        Operation,
+        "relu",
         summary="Compute the gradient of relu: grad where x > 0, and 0 elsewhere.",
-        parameters=(gradient_of_output("relu"), "Input or output of `relu`."),
-        returns=f"{gradient_of_input('relu')} NaN where `x` is NaN.",
-        see="relu",
+        parameters={"x": "Input or output of `relu`."},
         notes=f"{FLOATS} The result is exact.",
-        exact=_exact_relu_backward,
+        exact=lambda m, grad, x: m.where(x <= 0, 0, m.where(x > 0, grad, x)),
         numpy=_numpy_relu_backward,
         bounds=Bounds(0.0, 0.0, 0.0),
         peers={
@@ -82,7 +62,7 @@ OPERATIONS = (
                 "torch.ops.aten.threshold_backward.default(grad, x, 0)",
                 "torch.ops.aten.threshold_backward.grad_input(grad, x, 0, grad_input=out)",
             ),
-            "numba": _numba_relu_backward,
+            "numba": "grad if x > 0 else 0",
             "numexpr": "where(x > 0, grad, 0)",
             "JAX": "relu",
         },

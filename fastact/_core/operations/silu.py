@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from .record import FLOATS, INPUT, Bounds, Operation, gradient_of_input, gradient_of_output
+from .record import FLOATS, Bounds, Operation, backward_of
 
 # z > 0, for which the derivative of silu is 0 at -z: 1 + exp(-z) = z. In parts, to 159 bits.
 _ZERO = (1.2784645427610737, 1.0946994183093437e-16, 3.907766676128665e-33)
@@ -28,11 +28,6 @@ def _numpy_silu(x: Any, out: Any) -> Any:
     np.exp(out, out=out)
     np.add(out, 1, out=out)
     return np.divide(x, out, out=out)
-
-
-def _numba_silu(njit: Any, number: Any) -> Any:
-    one = number(1)
-    return njit(lambda x: x / (one + math.exp(-x)))
 
 
 def _exact_silu_backward(m: Any, grad: Any, x: Any) -> Any:
@@ -60,22 +55,10 @@ def _numpy_silu_backward(grad: Any, x: Any, out: Any) -> Any:
     return np.multiply(grad, out, out=out)
 
 
-def _numba_silu_backward(njit: Any, number: Any) -> Any:
-    one = number(1)
-
-    def backward(grad: Any, x: Any) -> Any:
-        y = one / (one + math.exp(-x))
-        return grad * y * (one + x * (one - y))
-
-    return njit(backward)
-
-
 OPERATIONS = (
     Operation(
         name="silu",
-        operands=("x",),
         summary="Compute x / (1 + exp(-x)), the sigmoid linear unit, also called swish.",
-        parameters=(INPUT,),
         returns="-0.0 where `x` is -inf, and NaN where it is NaN.",
         see="silu_backward, sigmoid",
         notes=(
@@ -91,25 +74,21 @@ OPERATIONS = (
         costly=True,
         peers={
             "PyTorch": ("torch._C._nn.silu(x)", "torch._C._nn.silu(x, out=out)"),
-            "numba": _numba_silu,
+            "numba": "x / (1 + exp(-x))",
             "numexpr": "x / (1 + exp(-x))",
             "JAX": "silu",
         },
     ),
-    Operation(
-        name="silu_backward",
-        operands=("grad", "x"),
+    backward_of(
+        Operation,
+        "silu",
         summary="Compute the gradient of silu, grad * s(x) * (1 + x * s(-x)) with s = sigmoid.",
-        parameters=(gradient_of_output("silu"), "Input of `silu`."),
-        returns=f"{gradient_of_input('silu')} NaN where `x` is NaN.",
-        see="silu",
         notes=(
             f"{FLOATS} The error is at most 1.5 ULP, in both tails and where the derivative is "
             "near 0, at x = -1.278."
         ),
         exact=_exact_silu_backward,
         numpy=_numpy_silu_backward,
-        bounds=Bounds(0.5, 1.0, 1.5),
         # The derivative is 0 at x = -1.278, which the sum of 1 and a product does not know.
         numpy_ulp=4000.0,
         narrow="own",
@@ -119,7 +98,7 @@ OPERATIONS = (
                 "torch.ops.aten.silu_backward.default(grad, x)",
                 "torch.ops.aten.silu_backward.grad_input(grad, x, grad_input=out)",
             ),
-            "numba": _numba_silu_backward,
+            "numba": "y = 1 / (1 + exp(-x)); grad * y * (1 + x * (1 - y))",
             "JAX": "silu",
         },
     ),

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from .record import FLOATS, Bounds, RowOperation, gradient_of_input, gradient_of_output
+from .record import FLOATS, Bounds, RowOperation, backward_of
 
 _INPUT = "Input, with at least one dimension."
 _ROWS = (
@@ -38,18 +38,6 @@ def _share_of_gradient(m: Any, grad: Any, y: Any) -> Any:
     return m.exp(y) * grad.sum(-1, keepdims=True)
 
 
-def _subtracted_in_softmax_backward(m: Any, grad: Any, y: Any) -> Any:
-    return y * m.maximum(abs(grad), abs(_mean_gradient(m, grad, y)))
-
-
-def _exact_softmax_backward(m: Any, grad: Any, y: Any) -> Any:
-    return y * (grad - _mean_gradient(m, grad, y))
-
-
-def _exact_log_softmax_backward(m: Any, grad: Any, y: Any) -> Any:
-    return grad - _share_of_gradient(m, grad, y)
-
-
 def _numpy_softmax(x: Any, out: Any) -> Any:
     np.subtract(x, x.max(-1, keepdims=True), out=out)
     np.exp(out, out=out)
@@ -79,7 +67,6 @@ def _numpy_log_softmax_backward(grad: Any, y: Any, out: Any) -> Any:
 ROW_OPERATIONS = (
     RowOperation(
         name="softmax",
-        operands=("x",),
         summary="Compute exp(x) / sum(exp(x)) along an axis: probabilities, whose sum is 1.",
         parameters=(_INPUT,),
         returns="From 0 to 1.",
@@ -95,7 +82,6 @@ ROW_OPERATIONS = (
     ),
     RowOperation(
         name="log_softmax",
-        operands=("x",),
         summary="Compute x - log(sum(exp(x))) along an axis, the logarithm of softmax.",
         parameters=(_INPUT,),
         returns="Not positive.",
@@ -109,22 +95,21 @@ ROW_OPERATIONS = (
         bounds=Bounds(0.51, 0.51, 2.5),
         peers={"PyTorch": ("torch.log_softmax(x, -1)", "torch.log_softmax(x, -1, out=out)")},
     ),
-    RowOperation(
-        name="softmax_backward",
-        operands=("grad", "y"),
+    backward_of(
+        RowOperation,
+        "softmax",
+        operand="y",
         summary="Compute y * (grad - sum(grad * y)), the gradient of softmax from its output.",
-        parameters=(gradient_of_output("softmax"), "Output of `softmax`."),
-        returns=gradient_of_input("softmax"),
+        returns="",
         see="softmax, log_softmax_backward",
         notes=(
             f"{FLOATS} If the row of `grad` or `y` has a NaN, the whole row of the result is NaN. "
             f"{_GRADIENT}"
         ),
-        exact=_exact_softmax_backward,
-        subtracted=_subtracted_in_softmax_backward,
+        exact=lambda m, grad, y: y * (grad - _mean_gradient(m, grad, y)),
+        subtracted=lambda m, grad, y: y * m.maximum(abs(grad), abs(_mean_gradient(m, grad, y))),
         numpy=_numpy_softmax_backward,
         bounds=Bounds(0.51, 0.51, 2.5),
-        output_of="softmax",
         peers={
             "PyTorch": (
                 "torch._softmax_backward_data(grad, y, -1, grad.dtype)",
@@ -132,25 +117,21 @@ ROW_OPERATIONS = (
             )
         },
     ),
-    RowOperation(
-        name="log_softmax_backward",
-        operands=("grad", "y"),
+    backward_of(
+        RowOperation,
+        "log_softmax",
+        operand="y",
         summary="Compute grad - exp(y) * sum(grad), the gradient of log_softmax from its output.",
-        parameters=(
-            gradient_of_output("log_softmax"),
-            "Output of `log_softmax`.",
-        ),
-        returns=gradient_of_input("log_softmax"),
+        returns="",
         see="log_softmax, softmax_backward",
         notes=(
             f"{FLOATS} If the row of `grad` has a NaN, the whole row of the result is NaN. A NaN "
             f"in `y` makes that element NaN. {_GRADIENT}"
         ),
-        exact=_exact_log_softmax_backward,
+        exact=lambda m, grad, y: grad - _share_of_gradient(m, grad, y),
         subtracted=_share_of_gradient,
         numpy=_numpy_log_softmax_backward,
         bounds=Bounds(0.51, 0.51, 2.5),
-        output_of="log_softmax",
         peers={
             "PyTorch": (
                 "torch._log_softmax_backward_data(grad, y, -1, grad.dtype)",

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from .record import FLOATS, INPUT, Bounds, Operation, gradient_of_input, gradient_of_output
+from .record import FLOATS, Bounds, Operation, backward_of
 
 
 def _exact_softplus(m: Any, x: Any) -> Any:
@@ -21,11 +21,6 @@ def _numpy_softplus(x: Any, out: Any) -> Any:
     return np.add(out, np.maximum(x, 0), out=out)
 
 
-def _numba_softplus(njit: Any, number: Any) -> Any:
-    zero = number(0)
-    return njit(lambda x: max(x, zero) + math.log1p(math.exp(-abs(x))))
-
-
 def _exact_softplus_backward(m: Any, grad: Any, x: Any) -> Any:
     decay = m.exp(-m.abs(x))
     return grad * (m.where(x < 0, decay, 1) / (1 + decay))
@@ -38,17 +33,10 @@ def _numpy_softplus_backward(grad: Any, x: Any, out: Any) -> Any:
     return np.divide(grad, out, out=out)
 
 
-def _numba_softplus_backward(njit: Any, number: Any) -> Any:
-    one = number(1)
-    return njit(lambda grad, x: grad / (one + math.exp(-x)))
-
-
 OPERATIONS = (
     Operation(
         name="softplus",
-        operands=("x",),
         summary="Compute log(1 + exp(x)), a smooth form of relu.",
-        parameters=(INPUT,),
         returns="Not negative. NaN where `x` is NaN.",
         see="softplus_backward, log_sigmoid, relu",
         notes=(
@@ -67,23 +55,20 @@ OPERATIONS = (
         costly=True,
         peers={
             "PyTorch": ("torch._C._nn.softplus(x)", "torch._C._nn.softplus(x, out=out)"),
-            "numba": _numba_softplus,
+            "numba": "max(x, 0) + log1p(exp(-abs(x)))",
             "numexpr": "where(x > 0, x, 0) + log1p(exp(-abs(x)))",
             "ONNX Runtime": ("Softplus",),
             "JAX": "softplus",
         },
     ),
-    Operation(
-        name="softplus_backward",
-        operands=("grad", "x"),
+    backward_of(
+        Operation,
+        "softplus",
         summary="Compute grad * sigmoid(x), the gradient of softplus from its input.",
-        parameters=(gradient_of_output("softplus"), "Input of `softplus`."),
-        returns=f"{gradient_of_input('softplus')} NaN where `x` is NaN.",
         see="softplus, sigmoid",
         notes=f"{FLOATS} The error is at most 1.5 ULP, in the left tail, too.",
         exact=_exact_softplus_backward,
         numpy=_numpy_softplus_backward,
-        bounds=Bounds(0.5, 1.0, 1.5),
         narrow="own",
         costly=True,
         peers={
@@ -91,7 +76,7 @@ OPERATIONS = (
                 "torch.ops.aten.softplus_backward.default(grad, x, 1, 20)",
                 "torch.ops.aten.softplus_backward.grad_input(grad, x, 1, 20, grad_input=out)",
             ),
-            "numba": _numba_softplus_backward,
+            "numba": "grad / (1 + exp(-x))",
             "numexpr": "grad / (1 + exp(-x))",
             "JAX": "softplus",
         },

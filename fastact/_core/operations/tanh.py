@@ -1,11 +1,10 @@
 """The hyperbolic tangent and its backward pass."""
 
-import math
 from typing import Any
 
 import numpy as np
 
-from .record import FLOATS, INPUT, Bounds, Operation, gradient_of_input, gradient_of_output
+from .record import FLOATS, Bounds, Operation, backward_of
 
 
 def _exact_tanh(m: Any, x: Any) -> Any:
@@ -14,10 +13,6 @@ def _exact_tanh(m: Any, x: Any) -> Any:
 
 def _numpy_tanh(x: Any, out: Any) -> Any:
     return np.tanh(x, out=out)
-
-
-def _numba_tanh(njit: Any, number: Any) -> Any:
-    return njit(lambda x: math.tanh(x))
 
 
 def _exact_tanh_backward(m: Any, grad: Any, x: Any) -> Any:
@@ -33,22 +28,10 @@ def _numpy_tanh_backward(grad: Any, x: Any, out: Any) -> Any:
     return np.multiply(grad, out, out=out)
 
 
-def _numba_tanh_backward(njit: Any, number: Any) -> Any:
-    one, tanh = number(1), _numba_tanh(njit, number)
-
-    def backward(grad: Any, x: Any) -> Any:
-        y = tanh(x)
-        return grad * (one - y * y)
-
-    return njit(backward)
-
-
 OPERATIONS = (
     Operation(
         name="tanh",
-        operands=("x",),
         summary="Compute the hyperbolic tangent.",
-        parameters=(INPUT,),
         returns="In [-1, 1] and monotone. `x` itself near 0, and NaN where `x` is NaN.",
         see="tanh_backward, sigmoid",
         notes=(
@@ -63,29 +46,26 @@ OPERATIONS = (
         costly=True,
         peers={
             "PyTorch": ("torch.tanh(x)", "torch.tanh(x, out=out)"),
-            "numba": _numba_tanh,
+            "numba": "tanh(x)",
             "numexpr": "tanh(x)",
             "ONNX Runtime": ("Tanh",),
             "JAX": "tanh",
         },
     ),
-    Operation(
-        name="tanh_backward",
-        operands=("grad", "x"),
+    backward_of(
+        Operation,
+        "tanh",
         summary="Compute grad * (1 - tanh(x)**2), the gradient of tanh from its input.",
-        parameters=(gradient_of_output("tanh"), "Input of `tanh`."),
-        returns=f"{gradient_of_input('tanh')} 0 where `x` is infinite, NaN where it is NaN.",
-        see="tanh",
+        returns="0 where `x` is infinite, NaN where it is NaN.",
         notes=f"{FLOATS} The error is at most 1.5 ULP, in both tails.",
         exact=_exact_tanh_backward,
         numpy=_numpy_tanh_backward,
-        bounds=Bounds(0.5, 1.0, 1.5),
         # 1 - y**2 near y = 1 costs a factor of cosh(4)**2.
         numpy_ulp=3000.0,
         narrow="own",
         costly=True,
         peers={
-            "numba": _numba_tanh_backward,
+            "numba": "y = tanh(x); grad * (1 - y * y)",
             "numexpr": "grad * (1 - tanh(x) ** 2)",
             "JAX": "tanh",
         },
