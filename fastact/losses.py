@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastact._core.networks.pools import Pool, alike
-from fastact._core.networks.training import LogisticLoss, SoftmaxLoss, SquaredError
+from fastact._core.networks.training import MeanLoss, SoftmaxLoss
 from fastact.layers._operands import float_dtype, real_array, refuse_masked, wide
 
 __all__ = ["BCEWithLogitsLoss", "CrossEntropyLoss", "Loss", "MSELoss"]
@@ -148,8 +148,8 @@ class Loss:
 
 # Used as a decorator.
 _silent = np.errstate(all="ignore")
-_squared_error = SquaredError()
-_logistic_loss = LogisticLoss()
+_squared_error = MeanLoss("squared_error")
+_logistic_loss = MeanLoss("logistic_loss")
 _softmax_loss = SoftmaxLoss()
 
 

@@ -11,7 +11,7 @@ import fastact
 from fastact._core import ufuncs as core
 from fastact._core.networks.dense import Dense
 from fastact._core.networks.pools import Pool, alike
-from fastact._core.networks.training import Descent, LogisticLoss, SquaredError
+from fastact._core.networks.training import Descent, MeanLoss
 
 # Names of both ufuncs, their last operand, and whether backward goes by the input.
 PASSES = {
@@ -236,12 +236,12 @@ def test_squared_error(isa, dtype, size):
     rng = np.random.default_rng(4)
     prediction, target = (rng.normal(size=size).astype(dtype) for _ in range(2))
     gradient = np.empty_like(prediction)
-    loss = SquaredError(core.kernel_table(isa))(prediction, target, gradient)
+    loss = MeanLoss("squared_error", core.kernel_table(isa))(prediction, target, gradient)
     difference = prediction - target
     wide = difference.astype("float64")
     assert loss == pytest.approx((wide * wide).mean(), rel=1e-14)
     assert np.array_equal(gradient, difference * prediction.dtype.type(2 / size))
-    baseline = SquaredError(core.kernel_table("baseline"))
+    baseline = MeanLoss("squared_error", core.kernel_table("baseline"))
     assert baseline(prediction, target, np.empty_like(prediction)) == loss
 
 
@@ -252,14 +252,14 @@ def test_logistic_loss(isa, ufuncs, dtype, size):
     prediction, target = rng.normal(0, 8, size).astype(dtype), rng.uniform(size=size).astype(dtype)
     target[::3] = prediction[::3] > 0
     gradient = np.empty_like(prediction)
-    loss = LogisticLoss(core.kernel_table(isa))(prediction, target, gradient)
+    loss = MeanLoss("logistic_loss", core.kernel_table(isa))(prediction, target, gradient)
     z, t = prediction.astype("float64"), target.astype("float64")
     exact = np.log1p(np.exp(-abs(z))) + z * ((z > 0) - t)
     assert loss == pytest.approx(exact.mean(), rel=float(np.finfo(dtype).eps))
     assert np.array_equal(
         gradient, (ufuncs["sigmoid"](prediction) - target) / np.dtype(dtype).type(size)
     )
-    baseline = LogisticLoss(core.kernel_table("baseline"))
+    baseline = MeanLoss("logistic_loss", core.kernel_table("baseline"))
     assert baseline(prediction, target, np.empty_like(prediction)) == loss
 
 

@@ -573,7 +573,7 @@ def test_nan_of_losses_is_the_same_everywhere(isa, dtype):
         for nan in (NAN, -NAN, payload):
             x, target = np.full((2, n), 0.5, dtype), np.full((2, n), 0.25, dtype)
             x[1, n // 2] = nan
-            for loss in training.LogisticLoss(table), training.SoftmaxLoss(table):
+            for loss in training.MeanLoss("logistic_loss", table), training.SoftmaxLoss(table):
                 for arrays in (x, target), (target, x), (x, x):
                     value = np.float64(loss(*arrays, np.empty_like(x)))
                     assert bits(np.array([value])) == bits(np.array([NAN]))

@@ -22,6 +22,8 @@ from libc.stdint cimport (
     uint8_t, uint16_t, uint32_t, uint64_t,
 )
 
+from fastact._core.kernels.sizes cimport LANES, WIDTH
+
 cdef extern from *:
     """
     #include <stdint.h>
@@ -74,6 +76,3 @@ cdef extern from "table.h":
 ctypedef fused real_array:
     f32
     f64
-
-cdef enum:
-    LANES = 16                       # parts of a sum, so that its order is that of all instruction sets

@@ -24,7 +24,6 @@ from fastact.activations.softmax cimport (
 cdef enum:
     PIECE = 512                      # terms that are computed before they are added up
     GROUP = 8                        # rows one after the other that are taken together
-    WIDTH = 32                       # rows side by side, at most: that of `rows.pyx`
 
 
 cdef inline void add_to(f64 parts, f64 lost, Py_ssize_t j, double value, bint exactly) noexcept nogil:

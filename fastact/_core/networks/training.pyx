@@ -5,6 +5,7 @@ from libc.float cimport DBL_MIN, FLT_MIN
 from libc.math cimport NAN
 
 from fastact._core.driver.kernel cimport loop_of
+from fastact._core.kernels.sizes cimport LANES
 from fastact._core.networks.pools cimport alike, held, overlap
 from fastact._core.runtime.flags cimport flags_t, restore_flags, save_flags
 from fastact._core.runtime.threads cimport RELEASE, split
@@ -27,70 +28,59 @@ ctypedef void (*descend_with_momentum_t)(
     void *parameter, void *gradient, void *velocity, void *settings, Py_ssize_t n
 ) noexcept nogil
 
-cdef enum:
-    LANES = 16                       # must equal LANES in kernels/kernels.pxi
+cdef union Scale:                    # what a loop multiplies or divides the gradient by
+    float narrow
+    double wide
+
+
+cdef int find_loops(void **loops, str name, table) except -1:
+    """Find the loops of a function for float32 and for float64, in this order."""
+    table = ufuncs.kernel_table(ufuncs.isa) if table is None else table
+    loops[0], loops[1] = loop_of(table, f"{name}_f32"), loop_of(table, f"{name}_f64")
+    return 0
 
 
 cdef class MeanLoss:
-    """The mean of a loss over all elements, and its gradient, in one pass."""
+    """The mean of a loss over all elements, and its gradient, in one pass.
 
-    cdef mean_loss_t narrow
-    cdef mean_loss_t wide
+    "squared_error" is the mean of (prediction - target)**2, "logistic_loss" the mean binary cross-entropy of
+    sigmoid(prediction).
+    """
 
-    def __init__(self, name, table=None):
-        table = ufuncs.kernel_table(ufuncs.isa) if table is None else table
-        self.narrow = <mean_loss_t> loop_of(table, f"{name}_f32")
-        self.wide = <mean_loss_t> loop_of(table, f"{name}_f64")
+    cdef void *loops[2]
+    cdef bint squared
+
+    def __init__(self, str name, table=None):
+        find_loops(self.loops, name, table)
+        self.squared = name == "squared_error"
 
     def __call__(self, cnp.ndarray prediction, cnp.ndarray target, cnp.ndarray gradient):
         """Return the loss, and write the gradient to `gradient`."""
         cdef double[LANES] sums
-        cdef double total = 0, scale
-        cdef float narrow_scale
+        cdef double total = 0
         cdef Py_ssize_t i, n = cnp.PyArray_SIZE(prediction)
-        cdef mean_loss_t loop = self.wide
-        cdef void *factor = &scale
+        cdef bint wide = cnp.PyArray_TYPE(prediction) == cnp.NPY_DOUBLE
+        cdef mean_loss_t loop = <mean_loss_t> self.loops[wide]
+        cdef Scale scale
         if not alike(prediction, target) or not alike(prediction, gradient):
             raise TypeError("wanted contiguous arrays of one type and shape")
-        scale = self.scale(max(n, 1))
-        narrow_scale = <float> scale
+        scale.wide = 2.0 / max(n, 1) if self.squared else max(n, 1)
+        if not wide:
+            scale.narrow = <float> scale.wide
         for i in range(LANES):
             sums[i] = 0
-        if cnp.PyArray_TYPE(prediction) == cnp.NPY_FLOAT:
-            loop, factor = self.narrow, &narrow_scale
         if n < RELEASE:
             loop(
-                cnp.PyArray_DATA(prediction), cnp.PyArray_DATA(target), factor,
+                cnp.PyArray_DATA(prediction), cnp.PyArray_DATA(target), &scale,
                 cnp.PyArray_DATA(gradient), sums, n)
         else:
             with nogil:
                 loop(
-                    cnp.PyArray_DATA(prediction), cnp.PyArray_DATA(target), factor,
+                    cnp.PyArray_DATA(prediction), cnp.PyArray_DATA(target), &scale,
                     cnp.PyArray_DATA(gradient), sums, n)
         for i in range(LANES):
             total += sums[i]
         return total / n if n else NAN
-
-    cdef double scale(self, Py_ssize_t n) noexcept:
-        """What the loop is to multiply or divide the gradient by."""
-        return n
-
-
-cdef class SquaredError(MeanLoss):
-    """The mean of (prediction - target)**2."""
-
-    def __init__(self, table=None):
-        super().__init__("squared_error", table)
-
-    cdef double scale(self, Py_ssize_t n) noexcept:
-        return 2.0 / n
-
-
-cdef class LogisticLoss(MeanLoss):
-    """The mean binary cross-entropy of sigmoid(prediction)."""
-
-    def __init__(self, table=None):
-        super().__init__("logistic_loss", table)
 
 
 cdef bint all_within(const Py_ssize_t *labels, Py_ssize_t count, Py_ssize_t n) noexcept nogil:
@@ -110,13 +100,10 @@ cdef bint are_labels(cnp.ndarray target) noexcept:
 cdef class SoftmaxLoss:
     """The mean cross-entropy of softmax(prediction) over all rows, and its gradient."""
 
-    cdef softmax_loss_t narrow
-    cdef softmax_loss_t wide
+    cdef void *loops[2]
 
     def __init__(self, table=None):
-        table = ufuncs.kernel_table(ufuncs.isa) if table is None else table
-        self.narrow = <softmax_loss_t> loop_of(table, "softmax_loss_f32")
-        self.wide = <softmax_loss_t> loop_of(table, "softmax_loss_f64")
+        find_loops(self.loops, "softmax_loss", table)
 
     def __call__(self, cnp.ndarray prediction, cnp.ndarray target, cnp.ndarray gradient):
         """Return the loss, and write the gradient to `gradient`.
@@ -125,13 +112,12 @@ cdef class SoftmaxLoss:
         of intp; or a weight for each element of the prediction. If a class is out of range, return
         None and write nothing. No other thread may write to the classes meanwhile.
         """
-        cdef double loss = 0, scale
-        cdef float narrow_scale
+        cdef double loss = 0
         cdef Py_ssize_t n = 0, rows = 0
         cdef Py_ssize_t *labels = NULL
-        cdef softmax_loss_t loop = self.wide
-        cdef void *factor = &scale
-        cdef bint done
+        cdef bint done, wide = cnp.PyArray_TYPE(gradient) == cnp.NPY_DOUBLE
+        cdef softmax_loss_t loop = <softmax_loss_t> self.loops[wide]
+        cdef Scale scale
         if not alike(prediction, gradient) or not prediction.ndim:
             raise TypeError("wanted contiguous arrays of one type and shape")
         n = prediction.shape[prediction.ndim - 1]
@@ -142,16 +128,15 @@ cdef class SoftmaxLoss:
             labels = <Py_ssize_t *> cnp.PyArray_DATA(target)
         elif not alike(prediction, target):
             raise TypeError("wanted contiguous arrays of one type and shape")
-        scale = max(rows, 1)
-        narrow_scale = <float> scale
-        if cnp.PyArray_TYPE(gradient) == cnp.NPY_FLOAT:
-            loop, factor = self.narrow, &narrow_scale
+        scale.wide = max(rows, 1)
+        if not wide:
+            scale.narrow = <float> scale.wide
         if cnp.PyArray_SIZE(gradient) < RELEASE:
-            done = run_softmax_loss(loop, prediction, labels, target, factor, gradient, &loss, rows, n)
+            done = run_softmax_loss(loop, prediction, labels, target, &scale, gradient, &loss, rows, n)
         else:
             with nogil:
                 done = run_softmax_loss(
-                    loop, prediction, labels, target, factor, gradient, &loss, rows, n)
+                    loop, prediction, labels, target, &scale, gradient, &loss, rows, n)
         if not done:
             return None
         return loss / rows if rows else NAN
@@ -159,7 +144,7 @@ cdef class SoftmaxLoss:
 
 cdef bint run_softmax_loss(
     softmax_loss_t loop, cnp.ndarray prediction, const Py_ssize_t *labels, cnp.ndarray target,
-    void *factor, cnp.ndarray gradient, double *loss, Py_ssize_t rows, Py_ssize_t n
+    void *scale, cnp.ndarray gradient, double *loss, Py_ssize_t rows, Py_ssize_t n
 ) noexcept nogil:
     """Run the loop, if all labels are in range."""
     cdef flags_t flags
@@ -167,7 +152,7 @@ cdef bint run_softmax_loss(
         return False
     flags = save_flags()
     loop(
-        cnp.PyArray_DATA(prediction), labels, cnp.PyArray_DATA(target), factor,
+        cnp.PyArray_DATA(prediction), labels, cnp.PyArray_DATA(target), scale,
         cnp.PyArray_DATA(gradient), loss, rows, n)
     restore_flags(flags)
     return True
@@ -212,18 +197,15 @@ cdef class Descent:
     cdef readonly list parameters, gradients, velocities
     cdef tuple references
     cdef list shared                 # whether each gradient shares memory with a parameter; None if none does
-    cdef void *narrow
-    cdef void *wide
+    cdef void *loops[2]
 
     def __init__(self, parameters, gradients, bint momentum, table=None):
-        table = ufuncs.kernel_table(ufuncs.isa) if table is None else table
         for parameter, gradient in zip(parameters, gradients):
             if not alike(parameter, gradient):
                 raise TypeError(
                     "a parameter and its gradient must be contiguous arrays of one shape, both float32 "
                     f"or both float64, not {type(parameter).__name__} and {type(gradient).__name__}")
-        name = "descend_with_momentum" if momentum else "descend"
-        self.narrow, self.wide = loop_of(table, f"{name}_f32"), loop_of(table, f"{name}_f64")
+        find_loops(self.loops, "descend_with_momentum" if momentum else "descend", table)
         self.parameters, self.gradients = list(parameters), list(gradients)
         self.references = held(self.parameters + self.gradients)
         shared = [overlaps_any(gradient, self.parameters) for gradient in self.gradients]
@@ -232,8 +214,8 @@ cdef class Descent:
 
     def step(self, double rate, double momentum):
         """velocity = momentum * velocity + gradient, parameter -= rate * velocity."""
-        cdef float[3] narrow_settings = [<float> rate, <float> momentum, FLT_MIN]
-        cdef double[3] wide_settings = [rate, momentum, DBL_MIN]
+        cdef float[3] narrow = [<float> rate, <float> momentum, FLT_MIN]
+        cdef double[3] wide = [rate, momentum, DBL_MIN]
         cdef Step this
         cdef cnp.ndarray array
         cdef list gradients
@@ -258,10 +240,8 @@ cdef class Descent:
             this.velocity = NULL
             if self.velocities is not None:
                 this.velocity = cnp.PyArray_BYTES(<cnp.ndarray> self.velocities[i])
-            if this.item == 4:
-                this.loop, this.settings = self.narrow, <char *> narrow_settings
-            else:
-                this.loop, this.settings = self.wide, <char *> wide_settings
+            this.loop = self.loops[this.item == sizeof(double)]
+            this.settings = <char *> wide if this.item == sizeof(double) else <char *> narrow
             if n < RELEASE:
                 split(run_step, &this, n, 64, n)
             else:
