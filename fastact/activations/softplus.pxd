@@ -113,7 +113,8 @@ cdef inline real softplus_sum(real x, real *rest) noexcept nogil:
 cdef inline real softplus(real x) noexcept nogil:
     """log(1 + exp(x)), including subnormal results: see `softplus_sum`.
 
-    Only the last sum rounds much, and only the last product can be subnormal. The result rounds to x above `highest`, and to 0 below `lowest`.
+    Only the last sum rounds much, and only the last product can be subnormal. The result rounds to x
+    above `highest`, and to 0 below `lowest`.
     """
     cdef real lowest = -105 if real is float else -746, highest = 25 if real is float else 40
     cdef real rest, whole = softplus_sum(x, &rest)
