@@ -3,6 +3,7 @@
 `lint-imports` checks the imports of Python modules by the same contracts; it reads no Cython.
 """
 
+import ast
 import re
 import tomllib
 from collections import Counter
@@ -102,3 +103,19 @@ def test_the_rooms_stay_small():
     # The build writes it, a few lines for each function.
     long -= {"_functions.pxi"}
     assert not long, f"longer than {LINES} lines: {long}"
+
+
+def test_the_life_of_relu_is_true():
+    """The docstring of `fastact._core` names a file or folder, and then what stands there."""
+    life = ast.get_docstring(ast.parse((PACKAGE / "_core" / "__init__.py").read_text("utf-8")))
+    text, wrong = "", []
+    for name in re.findall(r"`([^`]+)`", life.partition("The life of relu")[2]):
+        place = PACKAGE / name
+        if "/" in name or place.is_file():
+            files = place.glob("*.p*") if place.is_dir() else [place] if place.is_file() else []
+            text = "".join(file.read_text(encoding="utf-8") for file in files)
+            found = bool(text)
+        else:
+            found = re.search(rf"\b{re.escape(name)}\b", text)
+        wrong += [] if found else [name]
+    assert not wrong, f"fastact/_core/__init__.py: the life of relu has {wrong}, which is not there"
