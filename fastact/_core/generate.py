@@ -29,18 +29,10 @@ COPIES = {2: "u16", 4: "u32", 8: "u64"}
 def units(
     operations: Sequence[Operation], row_operations: Sequence[RowOperation]
 ) -> dict[str, str]:
-    """Generate Cython code: the units of kernels, which are compiled once per instruction set.
+    """Generate Cython code: units of kernels by name, to be compiled once per instruction set.
 
-    Parameters
-    ----------
-    operations : sequence of Operation
-    row_operations : sequence of RowOperation
-
-    Returns
-    -------
-    dict
-        The content of a file by the name of the unit: one for each activation, with the loops over
-        its formulas, and those with the loops in `kernels/`.
+    There is one for each activation, with the loops over its formulas, and those with the loops in
+    `kernels/`.
     """
     conversions = [f"{way}_{kind}" for way in ("load", "store") for kind in INFINITIES]
     copies = {name: name for name in conversions} | {"stream": "stream if STREAMS else NULL"}
@@ -114,39 +106,20 @@ def _loop(
     shared: bool = False,
     last: str | None = None,
 ) -> str:
-    """Generate one loop.
+    """Generate a loop over arrays of a type.
 
-    Parameters
-    ----------
-    name : str
-    operands : sequence of str
-    array : str
-        The type of the arrays.
-    formula : str
-        The name of the formula.
-    shared : bool
-        Whether the last operand is a single value.
-    last : str, optional
-        A constant to pass to the formula as an additional last argument.
+    If `shared` is True, the last operand is a single value. `last` is a constant that the formula
+    takes as a further argument.
     """
     arrays = ", ".join(f"{array} {operand}" for operand in (*operands, "out"))
     values = [f"{operand}[i]" for operand in operands]
-    lines = [
-        f"cdef void {name}(",
-        f"    {arrays}, Py_ssize_t n",
-        ") noexcept nogil:",
-        "    cdef Py_ssize_t i",
-    ]
+    lines = [f"cdef void {name}(", f"    {arrays}, Py_ssize_t n", ") noexcept nogil:"]
+    lines.append("    cdef Py_ssize_t i")
     if shared:
         lines.append(f"    shared = {operands[-1]}[0]")
         values[-1] = "shared"
-    if last is not None:
-        values.append(last)
-    lines += [
-        "    for i in range(n):",
-        f"        out[i] = formula.{formula}({', '.join(values)})",
-        "",
-    ]
+    call = f"{formula}({', '.join([*values, *([last] if last else [])])})"
+    lines += ["    for i in range(n):", f"        out[i] = formula.{call}", ""]
     return "\n".join(lines)
 
 
@@ -212,24 +185,12 @@ _OTHERS = (
 
 
 def stub(operations: Sequence[Operation], row_operations: Sequence[RowOperation]) -> str:
-    """Generate `fastact/__init__.pyi`.
-
-    Parameters
-    ----------
-    operations : sequence of Operation
-    row_operations : sequence of RowOperation
-
-    Returns
-    -------
-    str
-    """
+    """Generate `fastact/__init__.pyi`."""
     functions = [record.name for record in operations] + [row.name for row in row_operations]
     names = sorted([*_OTHERS, *functions])
     text = _HEAD.replace("{names}", "".join(f'    "{name}",\n' for name in names))
-    for operation in operations:
-        text += _ufunc(operation, "_Options")
-    for row_operation in row_operations:
-        text += _ufunc(row_operation, "_RowOptions")
+    text += "".join(_ufunc(operation, "_Options") for operation in operations)
+    text += "".join(_ufunc(operation, "_RowOptions") for operation in row_operations)
     return text
 
 

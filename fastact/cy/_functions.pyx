@@ -135,4 +135,5 @@ TABLE.abi, TABLE.count, TABLE.version = FASTACT_ABI, FASTACT_COUNT, FASTACT_VERS
 _C_API = PyCapsule_New(&TABLE, "fastact.cy._C_API", NULL)
 # The number in the name is raised with the parameters: cached code of numba calls what it knows.
 RUN_ARRAYS = PyCapsule_New(<void *> run_arrays, "fastact_run_arrays_1", NULL)
+NO_OPERATION = UNKNOWN
 POSITIONS = {name: i for i, (name, kind) in enumerate(MEMBERS) if kind == "f32"}

@@ -64,18 +64,9 @@ class Function:
 
 
 def functions(operations: Sequence[Operation], recorded: str) -> list[Function]:
-    """List all functions in the order of the table.
+    """List all functions in the order of the table, given the content of `functions.txt`.
 
-    Parameters
-    ----------
-    operations : sequence of Operation
-    recorded : str
-        The content of `functions.txt`.
-
-    Raises
-    ------
-    ValueError
-        If a recorded function does not exist.
+    Raises a ValueError if a recorded function does not exist.
     """
     known = {function.name: function for function in _all(operations)}
     names = re.findall(r"^\w[^(#]*?(\w+)\(", recorded, re.MULTILINE)
@@ -89,24 +80,16 @@ def functions(operations: Sequence[Operation], recorded: str) -> list[Function]:
 
 def _all(operations: Sequence[Operation]) -> Iterator[Function]:
     for operation in operations:
-        arrays = operation.operands
         parameter = operation.parameter
-        if parameter:
-            arrays = arrays[:-1]
+        arrays = operation.operands[:-1] if parameter else operation.operands
         for kind, real in TYPES.items():
             parameters = [f"const {real} *{name}" for name in arrays]
             parameters += [f"{real} {parameter}"] if parameter else []
             parameters += [f"{real} *out", "Py_ssize_t n"]
-            yield Function(
-                f"{operation.name}_{kind}", "void", tuple(parameters), operation.name, kind
-            )
-        yield Function(
-            f"{operation.name}_scalar",
-            "double",
-            tuple(f"double {name}" for name in operation.operands),
-            operation.name,
-            "scalar",
-        )
+            name = f"{operation.name}_{kind}"
+            yield Function(name, "void", tuple(parameters), operation.name, kind)
+        numbers = tuple(f"double {operand}" for operand in operation.operands)
+        yield Function(f"{operation.name}_scalar", "double", numbers, operation.name, "scalar")
     # For scipy.ndimage, which looks for exactly this type.
     window = "double *window", "intptr_t n", "double *result", "void *activation"
     yield Function("activated_sum", "int", window)
@@ -116,14 +99,7 @@ def _all(operations: Sequence[Operation]) -> Iterator[Function]:
 
 
 def pxd(table: Sequence[Function], doc: str) -> str:
-    """Generate the declarations for Cython.
-
-    Parameters
-    ----------
-    table : sequence of Function
-    doc : str
-        The docstring of the file.
-    """
+    """Generate the declarations for Cython, with `doc` as the docstring of the file."""
     lines = [f'"""{doc} {WRITTEN}"""', "", "from libc.stdint cimport intptr_t", ""]
     lines += [f"cdef {function.prototype} noexcept nogil" for function in table]
     return "\n".join([*lines, ""])
@@ -146,22 +122,16 @@ def pxi(table: Sequence[Function]) -> str:
 
 def _definition(index: int, function: Function) -> str:
     """Generate one function. Its kernel is at `index`."""
+    scalar = function.kind == "scalar"
+    inputs = function.parameters if scalar else function.parameters[:-2]
+    addresses = [("" if "*" in p else "&") + re.findall(r"\w+", p)[-1] for p in inputs]
     lines = ["", "", f"cdef {function.prototype} noexcept nogil:"]
-    *inputs, out, n = function.parameters if function.kind != "scalar" else ("", "", "")
-    if function.kind == "scalar":
-        inputs = list(function.parameters)
-        lines.append("    cdef double out")
+    lines += ["    cdef double out"] if scalar else []
     lines.append(f"    cdef char *operands[{len(inputs) + 1}]")
-    for i, parameter in enumerate(inputs):
-        name = re.findall(r"\w+", parameter)[-1]
-        lines.append(f"    operands[{i}] = <char *> {'' if '*' in parameter else '&'}{name}")
-    if function.kind == "scalar":
-        lines.append(f"    operands[{len(inputs)}] = <char *> &out")
-        lines += [f"    apply({index}, {len(inputs)}, operands, 1)", "    return out", ""]
-    else:
-        lines.append(f"    operands[{len(inputs)}] = <char *> {re.findall(r'[a-z]+', out)[-1]}")
-        lines += [f"    apply({index}, {len(inputs)}, operands, {n.split()[-1]})", ""]
-    return "\n".join(lines)
+    for i, address in enumerate([*addresses, "&out" if scalar else "out"]):
+        lines.append(f"    operands[{i}] = <char *> {address}")
+    lines.append(f"    apply({index}, {len(inputs)}, operands, {'1' if scalar else 'n'})")
+    return "\n".join([*lines, *(["    return out"] if scalar else []), ""])
 
 
 # ----------------------------------------------------------------------------- C

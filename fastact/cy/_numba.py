@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from fastact._core.operations import Operation
 
 SYMBOL = "fastact_run_arrays_1"
-UNKNOWN = 2  # what run_arrays returns if there is no such operation
 _kept: list[Any] = []  # numba's types refer to functions weakly
 
 # A function in place of a ufunc, what it calls, and how numba finds an implementation of that. The
@@ -50,26 +49,30 @@ def implementation({signature}):
     run(({converted},), result)
     return result
 """
-_OUT = """\
+_INTO = """\
 def implementation({signature}):
 {conversions}
     if {shape} != out.shape:
         raise ValueError("{name}: out must have the shape of the operands, broadcast together")
+"""
+_OUT = (
+    _INTO
+    + """\
     if run(({converted},), out):  # an operand overlaps it
         run(({copied},), out)
     return out
 """
+)
 # Into an `out` of another dtype, or an unaligned one.
-_CAST_OUT = """\
-def implementation({signature}):
-{conversions}
-    if {shape} != out.shape:
-        raise ValueError("{name}: out must have the shape of the operands, broadcast together")
+_CAST_OUT = (
+    _INTO
+    + """\
     result = empty(out.shape, dtype)
     run(({converted},), result)
     out[...] = result
     return out
 """
+)
 
 
 def init() -> None:
@@ -311,7 +314,7 @@ def _runner(position: int, dtype: np.dtype[Any], element: Any) -> Any:
         pointers = [cgutils.gep_inbounds(builder, array, 0, 0) for array in (shape, addresses)]
         first = cgutils.gep_inbounds(builder, strides, 0, 0)
         status = builder.call(function, [*numbers, *pointers, first])
-        unknown = builder.icmp_signed("==", status, ir.Constant(integer, UNKNOWN))
+        unknown = builder.icmp_signed("==", status, ir.Constant(integer, _functions.NO_OPERATION))
         with cgutils.if_unlikely(builder, unknown):
             message = (
                 "this function was compiled with a later fastact than the installed one: install "
