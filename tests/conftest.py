@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import Phase, settings
 
+from fastact._command.peers import DEVELOPERS, load_package
 from fastact._core import ufuncs as core
 
 try:
@@ -31,6 +32,14 @@ settings.register_profile(
 )
 
 make_ufuncs = cache(core.make_ufuncs)
+
+
+def load_developers():
+    """Import `asv_bench/peers`, as the command does; None if this is not the whole source tree."""
+    folder = Path(__file__).parents[1] / "asv_bench" / "peers"
+    if DEVELOPERS not in sys.modules and folder.exists():
+        load_package(folder, DEVELOPERS)
+    return sys.modules.get(DEVELOPERS)
 
 
 def pytest_addoption(parser, pluginmanager):

@@ -2,32 +2,33 @@
 
 import importlib.util
 import json
+import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import load_developers
 from reference import BY_NAME as EXPECTATIONS
 
+import fastact
 from fastact._command import cli as command
-from fastact._command import errors, inputs, timing
-from fastact._command import peers as packages
-from fastact._command.bench import (
-    cases,
-    epoch,
-    footprint,
-    overview,
-    plot,
-    race,
-    report,
-    targets,
-    trainers,
-)
+from fastact._command import errors, samples, timing
+from fastact._command import peers as command_peers
+from fastact._command.bench import arrays, cases, plot, race, tables
 from fastact._command.markup import Bold
 from fastact._core.operations import BY_NAME, OPERATIONS, ROW_OPERATIONS
 from fastact._core.runtime import threads
 
-ROW_KEYS = ["operation", "dtype", "fastact_ns", "numpy_ns", "ratio", "fastact_ulp", "numpy_ulp"]
+packages = load_developers()
+if packages is None:
+    pytest.skip("no asv_bench beside the tests: not the whole source tree", allow_module_level=True)
+epoch, footprint, goals, trainers = (
+    importlib.import_module(f"{command_peers.DEVELOPERS}.{name}")
+    for name in ("epoch", "footprint", "goals", "trainers")
+)
+
 NAMES = list(BY_NAME)
 ROWS = [operation.name for operation in ROW_OPERATIONS]
 
@@ -68,7 +69,7 @@ def quick(monkeypatch):
     """Make a bench quick. The measurements mean nothing, and everything else is as usual."""
     monkeypatch.setattr(timing, "SAMPLE_SECONDS", 0)
     monkeypatch.setattr(timing, "ROUNDS", 1)
-    monkeypatch.setattr(overview, "ERROR_INPUTS", 1 << 10)
+    monkeypatch.setattr(race, "ERROR_INPUTS", 1 << 10)
 
 
 @pytest.fixture
@@ -76,20 +77,19 @@ def quick_peers(quick, monkeypatch):
     """Make `--peers` and `--plot` quick, too."""
     cases._values.cache_clear()
     few = tuple(
-        replace(target, cases=tuple(replace(c, size=min(c.size, 64)) for c in target.cases))
-        for target in targets.TARGETS
+        replace(goal, cases=tuple(replace(c, size=min(c.size, 64)) for c in goal.cases))
+        for goal in goals.GOALS
     )
-    monkeypatch.setattr(race, "TARGETS", few)
+    monkeypatch.setattr(goals, "GOALS", few)
     for module, name, value in (
         (cases, "VALUES", 64),
         (race, "PAUSE", 0),
         (race, "SETTLE_CALLS", 1),
-        (race, "ERROR_INPUTS", 1 << 10),
-        (footprint, "MEMORY_ELEMENTS", 1 << 10),
-        (footprint, "IMPORTS", 1),
         (plot, "SIZES", (16, 64)),
     ):
         monkeypatch.setattr(module, name, value)
+    taken = [{"what": "all", "value": 1, "unit": "MiB", "target": 2, "met": True}]
+    monkeypatch.setattr(footprint, "measure", lambda: taken)
     yield
     cases._values.cache_clear()
 
@@ -121,36 +121,45 @@ def peer(request):
 def test_bench_json(quick, capsys):
     assert command.main(["bench", "--json", "--size", "100"]) == 0
     results = json.loads(capsys.readouterr().out)
-    assert list(results) == ["machine", "size", "rows", "small"]
+    assert list(results) == ["machine", "peers", "all_threads", "rows", "errors"]
     assert results["machine"]["isa"]
-    assert results["size"] == 100
-    measured = [(row["operation"], row["dtype"]) for row in results["rows"]]
-    assert measured == [(op.name, dtype) for op in OPERATIONS for dtype in overview.DTYPES]
-    for row in results["rows"]:
-        assert list(row) == ROW_KEYS
-        assert row["fastact_ns"] > 0
-        assert row["ratio"] == row["fastact_ns"] / row["numpy_ns"]
+    assert list(results["peers"]) == ["NumPy"]
+    plain, small = (row["cases"] for row in results["rows"])
+    wanted = [(op.name, dtype) for op in OPERATIONS for dtype in race.DTYPES]
+    assert [(case["operation"], case["dtype"]) for case in plain] == wanted
+    for case in plain:
+        assert case["elements"] == 100
+        assert set(case["seconds"]) == {"fastact", "NumPy"}
+        assert min(case["seconds"].values()) > 0
+        assert case["met"] is None
+    assert [(row["operation"], row["dtype"]) for row in results["errors"]] == wanted
+    for row in results["errors"]:
+        own, numpy = row["ulp"]["fastact"], row["ulp"]["NumPy"]
         if errors.wider(np.dtype(row["dtype"])) is None:
-            assert row["fastact_ulp"] is row["numpy_ulp"] is None
+            assert own is numpy is None
         else:
-            assert 0 <= row["fastact_ulp"] <= max(BY_NAME[row["operation"]].bounds)
+            assert 0 <= own <= max(BY_NAME[row["operation"]].bounds)
         if BY_NAME[row["operation"]].bounds.wide == 0:
-            assert row["fastact_ulp"] in (0, None)
-            assert row["numpy_ulp"] in (0, None)
-    small = results["small"]
-    assert small["elements"] == 16
-    assert small["ratio"] == small["fastact_relu_ns"] / small["numpy_negative_ns"]
+            assert own in (0, None)
+            assert numpy in (0, None)
+    (call,) = small
+    assert call["elements"] == 16
+    assert call["ratio"] == call["seconds"]["fastact"] / call["seconds"]["numpy.negative"]
 
 
 def test_bench_text(quick, capsys):
     assert command.main(["bench", "--size", "1"]) == 0
     captured = capsys.readouterr()
+    lines = captured.out.splitlines()
     for operation in OPERATIONS:
-        for dtype in overview.DTYPES:
-            lines = [x.split() for x in captured.out.splitlines()]
-            assert [len(x) for x in lines if x[:2] == [operation.name, dtype]] == [7]
-    # Without a terminal, the progress has one line per operation and dtype.
-    assert len(captured.err.splitlines()) == len(OPERATIONS) * len(overview.DTYPES)
+        for dtype in race.DTYPES:
+            (line,) = (
+                x for x in lines if x.startswith(f"{operation.name} {dtype} ") and "NumPy" in x
+            )
+            assert line.split()[3] == "ns"
+    assert any("numpy.negative" in line for line in lines)
+    # Without a terminal, the progress has one line per operation and dtype, and for the small call.
+    assert len(captured.err.splitlines()) == len(OPERATIONS) * len(race.DTYPES) + 1
 
 
 @pytest.mark.parametrize("arguments", [["--size", "1"], ["--epoch"], ["--peers"]])
@@ -177,7 +186,7 @@ def test_bench_without_rich(quick, capsys, monkeypatch, missing):
     assert command.main(["bench", "--json", "--size", "1"]) == 0
     captured = capsys.readouterr()
     assert json.loads(captured.out)
-    assert len(captured.err.splitlines()) == len(OPERATIONS) * len(overview.DTYPES)
+    assert len(captured.err.splitlines()) == len(OPERATIONS) * len(race.DTYPES) + 1
 
 
 def test_bench_with_rich(quick, capsys, monkeypatch):
@@ -193,11 +202,11 @@ def test_bench_puts_back_the_threads(quick, monkeypatch):
     limit = threads.set_num_threads(1)
     threads.set_num_threads(limit)
 
-    def fail(size):
+    def fail(timers, **options):
         assert threads.get_num_threads() == 1
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(overview, "_measure_all", fail)
+    monkeypatch.setattr(race, "race", fail)
     with pytest.raises(KeyboardInterrupt):
         command.main(["bench"])
     assert threads.set_num_threads(limit) == limit
@@ -226,7 +235,7 @@ def test_numpy_alone(numpy_alone, capsys):
 
 
 def test_a_broken_peer_is_left_out(numpy_alone, capsys, monkeypatch):
-    class Broken(packages.Peer):
+    class Broken(command_peers.Peer):
         name, modules = "Broken", ("json", "json.decoder")
 
         def __init__(self):
@@ -240,7 +249,7 @@ def test_a_broken_peer_is_left_out(numpy_alone, capsys, monkeypatch):
 def arranged(operation, dtype, layout):
     """Make operands and their exact results."""
     case = cases.Case(operation, dtype, 64, layout)
-    if cases.dtype_of(dtype) is None:
+    if arrays.dtype_of(dtype) is None:
         pytest.skip("no ml_dtypes")
     values = cases.make_operands(case)
     wide = (np.asarray(value, np.float64) for value in values.values())
@@ -329,9 +338,9 @@ def test_bench_peers_json(quick_peers, numpy_alone, capsys):
     results = json.loads(capsys.readouterr().out)
     assert list(results["peers"]) == ["NumPy"]
     assert results["machine"]["isa"]
-    assert [row["work"] for row in results["rows"]] == [target.work for target in targets.TARGETS]
-    for row, target in zip(results["rows"], targets.TARGETS, strict=True):
-        assert row["target"] == target.ratio
+    assert [row["work"] for row in results["rows"]] == [goal.work for goal in goals.GOALS]
+    for row, goal in zip(results["rows"], goals.GOALS, strict=True):
+        assert row["target"] == goal.ratio
         for case in row["cases"]:
             times = case["seconds"]
             if case["rival"] is None:
@@ -342,7 +351,7 @@ def test_bench_peers_json(quick_peers, numpy_alone, capsys):
             assert case["ratio"] == times["fastact"] / times[case["rival"]]
             assert case["met"] == (case["ratio"] <= row["target"])
             assert case["dtype"] in ("float16", "bfloat16") or case["operation"] in NAMES + ROWS
-    assert {item["unit"] for item in results["footprint"]} == {"KiB", "ms", "MiB"}
+    assert results["footprint"] == footprint.measure()
     assert {row["operation"] for row in results["errors"]} == set(NAMES + ROWS)
     for row in results["errors"]:
         if row["operation"] in ROWS:
@@ -352,8 +361,8 @@ def test_bench_peers_json(quick_peers, numpy_alone, capsys):
 def test_bench_peers_text(quick_peers, numpy_alone, capsys):
     assert command.main(["bench", "--peers"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    for target in targets.TARGETS:
-        assert any(line.startswith(target.work) for line in lines)
+    for goal in goals.GOALS:
+        assert any(line.startswith(goal.work) for line in lines)
 
 
 def test_tables_of_a_page():
@@ -386,7 +395,7 @@ def test_tables_of_a_page():
             }
         ],
     }
-    functions, work, *_ = report.tables(results)
+    functions, work, *_ = tables.details(results)
     assert functions.rows[1:] == [
         ("tanh float32", "0.500 ns", "0.800 ns, exact", "0.62", "0.70", "1.40"),
         ("tanh float32", "0.500 ns", "0.250 ns, rough (inexact)", "2.00", "0.70", "103.00"),
@@ -416,16 +425,16 @@ def test_a_wrong_sigmoid_does_not_compete():
 def test_memcpy_in_the_bytes_of_the_operation():
     x = np.arange(6, dtype=np.float32)
     for name, factor in ("relu", 1), ("leaky_relu", 1), ("relu_backward", 1.5):
-        values = inputs.operands(BY_NAME[name], x)
+        values = samples.operands(BY_NAME[name], x)
         out = np.zeros_like(x)
-        rival = targets.memcpy(cases.Case(BY_NAME[name]), values, out)
+        rival = goals.memcpy(cases.Case(BY_NAME[name]), values, out)
         assert rival.factor == factor
         rival.work()
         np.testing.assert_array_equal(out, next(iter(values.values())))
 
 
 def test_denormal_inputs_race_with_ordinary_ones():
-    target = next(t for t in targets.TARGETS if "denormal" in t.work)
+    target = next(t for t in goals.GOALS if "denormal" in t.work)
     for case in target.cases:
         values = cases.make_operands(case)
         tiny = np.finfo(case.dtype).tiny
@@ -436,8 +445,8 @@ def test_denormal_inputs_race_with_ordinary_ones():
 
 def test_targets_with_chosen_peers(quick_peers, numpy_alone, monkeypatch, capsys):
     """Only the peers that a target names take part."""
-    few = [replace(t, peers=("SciPy",)) for t in race.TARGETS if t.work == "sigmoid, 65,536"]
-    monkeypatch.setattr(race, "TARGETS", few)
+    few = [replace(t, peers=("SciPy",)) for t in goals.GOALS if t.work == "sigmoid, 65,536"]
+    monkeypatch.setattr(goals, "GOALS", few)
     assert command.main(["bench", "--peers", "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)["rows"]
     assert all(list(case["seconds"]) == ["fastact"] for case in row["cases"])
@@ -478,6 +487,51 @@ def test_plot_without_matplotlib(monkeypatch, capsys):
         command.main(["bench", "--peers", "--plot", "speed.svg"])
     assert stop.value.code == 2
     assert "pip install matplotlib" in capsys.readouterr().err
+
+
+def test_footprint(monkeypatch):
+    benchmarks = Path(__file__).parents[1] / "asv_bench" / "benchmarks"
+    command_peers.load_package(benchmarks, footprint.BENCHMARKS)
+    asv = importlib.import_module(f"{footprint.BENCHMARKS}.footprint")
+    monkeypatch.setattr(asv.Memory, "params", (["relu"], ["float32", "bfloat16"]))
+    monkeypatch.setattr(asv._cases, "LARGE", 64)
+    monkeypatch.setattr(asv, "IMPORTS", 1)
+    monkeypatch.setattr(footprint, "load_package", lambda folder, name: None)
+    taken = footprint.measure()
+    assert [item["unit"] for item in taken] == ["KiB", "ms", "MiB"]
+    assert all(item["value"] >= 0 for item in taken)
+
+
+# ------------------------------------------------------------------- without asv_bench
+
+
+@pytest.mark.parametrize("arguments", ["bench --peers", "bench --epoch", "check --peers"])
+def test_a_sentence_where_there_is_no_asv_bench(monkeypatch, tmp_path, capsys, arguments):
+    monkeypatch.delitem(sys.modules, command_peers.DEVELOPERS)
+    monkeypatch.setattr(
+        command_peers, "__file__", str(tmp_path / "fastact" / "_command" / "peers.py")
+    )
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        command.main(arguments.split())
+    assert stop.value.code == 2
+    assert "run this in the top folder of a clone" in " ".join(capsys.readouterr().err.split())
+
+
+def test_asv_bench_of_the_current_folder(tmp_path):
+    """As in the top folder of a clone, with an installed wheel."""
+    folder = tmp_path / "asv_bench" / "peers"
+    folder.mkdir(parents=True)
+    (folder / "__init__.py").write_text("from .found import where\n", encoding="utf-8")
+    (folder / "found.py").write_text("where = 'here'\n", encoding="utf-8")
+    program = f"""
+from fastact._command import peers
+peers.__file__ = {str(tmp_path / "elsewhere" / "fastact" / "_command" / "peers.py")!r}
+print(peers.load_developers().where)
+"""
+    path = str(Path(fastact.__file__).parents[1])
+    command = [sys.executable, "-P", "-c", f"import sys; sys.path.insert(0, {path!r})\n{program}"]
+    assert subprocess.check_output(command, cwd=tmp_path, text=True) == "here\n"
 
 
 # ------------------------------------------------------------------------- --epoch

@@ -3,6 +3,7 @@
 import json
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from fastact._command import check as check_command
 from fastact._command import cli as command
 from fastact._command import errors, peers
 from fastact._command import exact as exact_results
-from fastact._command.check import cases, inputs, measure
+from fastact._command.check import inputs, measure, sweeps
 from fastact._command.check import report as check_report
 from fastact._core import operations
 from fastact._core import ufuncs as core
@@ -46,7 +47,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(inputs, "SLOW_HARD_INPUTS", 1 << 6)
     monkeypatch.setattr(inputs, "NARROW_ROUNDS", 1)
     monkeypatch.setattr(inputs, "NAN_INPUTS", 1 << 9)
-    monkeypatch.setattr(cases, "NEAR", 2)
+    monkeypatch.setattr(sweeps, "NEAR", 2)
     monkeypatch.setattr(core, "make_ufuncs", make_ufuncs)
 
 
@@ -56,6 +57,12 @@ def check(capsys, *arguments, status=0):
     results = json.loads(capsys.readouterr().out)
     assert list(results) == ["machine", "exhaustive", "complete", "rows"]
     return results["rows"]
+
+
+def install(monkeypatch, *found):
+    """Make it seem that these peers are installed, in a source tree."""
+    developers = SimpleNamespace(installed=lambda: list(found))
+    monkeypatch.setattr(peers, "load_developers", lambda: developers)
 
 
 def broken_table(monkeypatch, name, change, isas=core.supported):
@@ -95,7 +102,7 @@ def test_json(quick, capsys):
             assert row["inputs"] > 100_000
         elif row["dtype"].endswith("16") and not BY_NAME[row["operation"]].output_of:
             every = row["operation"] in WITH_A_ZERO and "sampled" in row["operands"]
-            assert row["inputs"] == (1 + every * 2 * cases.NEAR) << 16
+            assert row["inputs"] == (1 + every * 2 * sweeps.NEAR) << 16
 
 
 def test_finds_a_fault_in_a_row(quick, capsys, monkeypatch):
@@ -144,7 +151,7 @@ def test_exhaustive_goes_over_every_pattern(quick, capsys, monkeypatch):
     """Look at both ends, and measure some blocks."""
     parts = []
     real = inputs.patterns
-    few = 3 * cases.BLOCK + 5
+    few = 3 * sweeps.BLOCK + 5
 
     def ends(dtype, size, step=1):
         every = real(dtype, size, step)
@@ -228,7 +235,8 @@ def test_finds_an_error(quick, capsys, monkeypatch, change, error, x, dtype):
 @pytest.mark.parametrize("arguments", [[], ["--peers"]])
 def test_text_fits_into_80_columns(arguments, monkeypatch, capsys):
     """With the longest numbers there are, and with all peers."""
-    names = [f"{peer.name} 10.20.30" for peer in peers.PEERS]
+    peers_of_bench = "NumPy", "SciPy", "PyTorch", "numba", "numexpr", "ONNX Runtime", "JAX"
+    names = [f"{name} 10.20.30" for name in peers_of_bench]
 
     def row(case, by):
         tally = measure.Tally()
@@ -242,7 +250,7 @@ def test_text_fits_into_80_columns(arguments, monkeypatch, capsys):
         return [row(case, who) for case in listed for who in by], False
 
     monkeypatch.setattr(check_command, "_check", every_case)
-    monkeypatch.setattr(peers, "installed", list)
+    install(monkeypatch)
     command.main(["check", "--exhaustive", *arguments])
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) > 40
@@ -269,9 +277,9 @@ def test_is_monotone_from_block_to_block(monkeypatch):
     x = np.arange(4, dtype=dtype)
     four = inputs.Inputs(4, lambda start, stop: x[start:stop])
     compute = {"a": lambda values: np.where(values["x"] < 2, 0.5, 0.25).astype(dtype)}
-    case = cases.Case(operations.BY_NAME["sigmoid"], dtype, False, four, compute, bound=9e9)
-    monkeypatch.setattr(cases, "BLOCK", 2)
-    (tally,), complete = measure.run_case(case, 1, lambda done: None)
+    case = sweeps.Sweep(operations.BY_NAME["sigmoid"], dtype, False, four, compute, bound=9e9)
+    monkeypatch.setattr(sweeps, "BLOCK", 2)
+    (tally,), complete = measure.run_sweep(case, 1, lambda done: None)
     assert complete
     assert tally.faults["not monotone"].values == {"x": 1}
     assert tally.inputs == 4
@@ -283,10 +291,10 @@ def test_range_is_rounded_to_the_dtype(dtype):
     lowest = -0.2784645427610738  # which bfloat16 rounds down
     operation = replace(operations.BY_NAME["relu"], range=(lowest, np.inf))
     one = inputs.Inputs(1, lambda start, stop: np.zeros(1, dtype)[start:stop])
-    case = cases.Case(operation, dtype, False, one, {}, bound=9e9)
+    case = sweeps.Sweep(operation, dtype, False, one, {}, bound=9e9)
     for result, faults in (lowest, []), (-0.5, ["outside [-0.278465, inf]"]):
         case.computes["a"] = lambda values, result=result: np.array([result]).astype(dtype)
-        (tally,), _ = measure.run_case(case, 1, lambda done: None)
+        (tally,), _ = measure.run_sweep(case, 1, lambda done: None)
         assert [name for name in tally.faults if name.startswith("outside")] == faults
 
 
@@ -490,7 +498,7 @@ class Peer:
 def test_peers(quick, capsys, monkeypatch):
     """Errors of peers are reported, and break nothing."""
     peer = Peer()
-    monkeypatch.setattr(peers, "installed", lambda: [peer])
+    install(monkeypatch, peer)
     rows = check(capsys, "--peers")
     assert {row["by"] for row in rows} == {"fastact", "Half 1.0"}
     halves = [row for row in rows if row["by"] != "fastact"]
@@ -505,14 +513,13 @@ def test_peers(quick, capsys, monkeypatch):
 
 
 def test_no_peers(quick, capsys, monkeypatch):
-    monkeypatch.setattr(peers, "installed", list)
+    install(monkeypatch)
     rows = check(capsys, "--peers", "--operation", "sigmoid")
     assert {row["by"] for row in rows} == {"fastact"}
 
 
 def test_numpy_is_a_peer(quick, capsys, monkeypatch):
-    numpy = [peers.PEERS[0]()]
-    monkeypatch.setattr(peers, "installed", lambda: numpy)
+    install(monkeypatch, peers.NumPy())
     rows = check(capsys, "--peers", "--operation", "sigmoid")
     rows = [row for row in rows if row["dtype"] == "float32"]
     assert all(row["error"] < 1 for row in rows if row["by"] == "fastact")

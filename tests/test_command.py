@@ -14,10 +14,10 @@ from looped import looped
 import fastact
 from fastact._command import cli as command
 from fastact._command import console
-from fastact._command.bench import overview
+from fastact._command.bench import race
 from fastact._command.errors import exact, ulp_error, wider
 from fastact._command.exact import MpfrFunctions
-from fastact._command.inputs import operands, sample
+from fastact._command.samples import operands, sample
 from fastact._core import ufuncs as core
 from fastact._core.operations import BY_NAME, OPERATIONS
 from fastact._core.runtime import threads
@@ -153,10 +153,10 @@ def test_empty_values_are_refused(capsys, option):
 QUICK = """
 import sys
 from fastact._command import cli, timing
-from fastact._command.bench import overview
+from fastact._command.bench import race
 
-timing.SAMPLE_SECONDS, timing.ROUNDS, overview.ERROR_INPUTS = 0, 1, 64
-overview.OPERATIONS = overview.OPERATIONS[:1]
+timing.SAMPLE_SECONDS, timing.ROUNDS, race.ERROR_INPUTS = 0, 1, 64
+race.OPERATIONS = race.OPERATIONS[:1]
 sys.exit(cli.main(sys.argv[1:]))
 """
 CLOSED = "fastact: error: stdout is closed"
@@ -334,7 +334,7 @@ def test_exact_sigmoid_in_both_tails():
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
-@looped("dtype", overview.DTYPES)
+@looped("dtype", race.DTYPES)
 def test_numpy_is_right_where_it_is_easy(operation, dtype):
     """The exact formula and NumPy's agree, apart from the tails."""
     dtype = np.dtype(dtype)
@@ -351,7 +351,7 @@ def test_numpy_is_right_where_it_is_easy(operation, dtype):
 def test_sample():
     half = sample(np.dtype(np.float16), 1 << 20)
     assert np.unique(half.view(np.uint16)).size == 2 * 0x7C00  # all finite ones
-    for dtype in overview.DTYPES:
+    for dtype in race.DTYPES:
         values = sample(np.dtype(dtype), 1 << 12)
         assert values.dtype == dtype
         assert np.isfinite(values).all()

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import reference
+from conftest import load_developers
 from looped import looped
 
 import fastact
-from fastact._command.bench import targets
 from fastact._core import operations
 from fastact._core import ufuncs as core
 
@@ -318,8 +318,8 @@ def test_layer_has_benchmarks(benchmarked, name):
         pytest.fail(f"asv_bench/benchmarks/_cases.py: add {name} to ARGUMENTS: {error}")
 
 
-# A benchmark of asv for each target. asv has no peers, so the rival may be another one.
-BENCHMARKS_OF_TARGETS = {
+# A benchmark of asv for each goal. asv has no peers, so the rival may be another one.
+BENCHMARKS_OF_GOALS = {
     "16 elements, out=": "SmallCall.track_over_negative",
     "16 elements, new result": "SmallCall.track_over_negative",
     "no exponential, 1,024 and 65,536": "InCache.track_over_memcpy",
@@ -354,10 +354,11 @@ BENCHMARKS_OF_TARGETS = {
 }
 
 
-@pytest.mark.parametrize("work", sorted({target.work for target in targets.TARGETS}))
-def test_target_has_a_benchmark(benchmarked, work):
-    assert work in BENCHMARKS_OF_TARGETS, f"tests/test_complete.py: add a benchmark for {work!r}"
-    assert f"ratios.{BENCHMARKS_OF_TARGETS[work]}" in benchmarked
+def test_goals_have_benchmarks(benchmarked):
+    goals = importlib.import_module(f"{load_developers().__name__}.goals").GOALS
+    for work in {goal.work for goal in goals}:
+        assert work in BENCHMARKS_OF_GOALS, f"tests/test_complete.py: add a benchmark for {work!r}"
+        assert f"ratios.{BENCHMARKS_OF_GOALS[work]}" in benchmarked
 
 
 @pytest.mark.parametrize("name", FORWARD)

@@ -51,10 +51,10 @@ facts = {{
 
 COMMANDS = """
 from fastact._command import cli, timing
-from fastact._command.bench import overview
+from fastact._command.bench import race
 
-timing.SAMPLE_SECONDS, timing.ROUNDS, overview.ERROR_INPUTS = 0, 1, 64
-overview.OPERATIONS = overview.OPERATIONS[:1]
+timing.SAMPLE_SECONDS, timing.ROUNDS, race.ERROR_INPUTS = 0, 1, 64
+race.OPERATIONS = race.OPERATIONS[:1]
 status = cli.main(["info"]) or cli.main(["bench", "--size", "1600"])
 sys.exit(status or cli.main(["check", "--operation", "relu", "--isa", "baseline"]))
 """

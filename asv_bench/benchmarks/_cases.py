@@ -17,7 +17,6 @@ from functools import cache
 from itertools import count, repeat
 from pathlib import Path
 from statistics import median
-from time import perf_counter, sleep
 from timeit import Timer
 
 import numpy as np
@@ -33,36 +32,35 @@ except ImportError:  # earlier commits
     except ImportError:
         from fastact import _engine as threads
 
-try:
-    import ml_dtypes
-except ImportError:
-    ml_dtypes = None
-
 # ----------------------------------------------------------------------- the table
 
 SOURCE = Path(__file__).parents[2] / "fastact"
 
 
-def load_package(folder, name):
-    """Import a package from its folder, under a name of its own, and return it."""
-    spec = importlib.util.spec_from_file_location(
-        name, folder / "__init__.py", submodule_search_locations=[str(folder)]
-    )
-    sys.modules[name] = package = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(package)
-    return package
+def load(path, name):
+    """Import a module, or a package by its `__init__.py`, from a file, under a name of its own."""
+    folders = [str(path.parent)] if path.stem == "__init__" else None
+    spec = importlib.util.spec_from_file_location(name, path, submodule_search_locations=folders)
+    sys.modules[name] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-_RECORDS = load_package(SOURCE / "_core" / "operations", "fastact_operations")
+_RECORDS = load(SOURCE / "_core" / "operations" / "__init__.py", "fastact_operations")
+timing = load(SOURCE / "_command" / "timing.py", "fastact_timing")
+errors = load(SOURCE / "_command" / "errors.py", "fastact_errors")
+arrays = load(SOURCE / "_command" / "bench" / "arrays.py", "fastact_arrays")
+
 OPERATIONS = _RECORDS.OPERATIONS
-# Operations on rows; commits before them have none.
-ROW_OPERATIONS = {op.name: op for op in getattr(_RECORDS, "ROW_OPERATIONS", ())}
+ROW_OPERATIONS = {operation.name: operation for operation in _RECORDS.ROW_OPERATIONS}
 OPERANDS = {operation.name: operation.operands for operation in OPERATIONS}
 UFUNCS = list(OPERANDS)
 DTYPES = ["float32", "float64", "float16", "bfloat16"]
 SMALL, MEDIUM, CACHED, LARGE, HUGE = SIZES = [16, 1 << 10, 1 << 16, 1 << 20, 1 << 24]
 LAYOUTS = ["contiguous", "in place", "stride 2", "transposed", "slope per column"]
 RESULTS = ["out=", "new"]
+# Shapes of operands of operations on rows, and a single long row.
+ROWS = arrays.ROWS | {"65536": (CACHED,)}
 
 # How many values are drawn. Larger arrays repeat them.
 VALUES = CACHED
@@ -115,15 +113,22 @@ def make_call(operation, dtype="float32", size=CACHED, layout="contiguous", resu
     values = _values(operation, dtype, layout == "in place")
     if x is not None:
         values = [x.astype(dtype_of(dtype))]
-    operands = [place(np.resize(v, size), layout) for v in values]
+    with_slope = layout == "slope per column"
+    shape = "square" if with_slope else layout
+    operands = [arrays.lay_out(v, size, shape, place) for v in values]
     out = None
     if layout == "in place":
         out = operands[0]
     elif result == "out=":
-        out = place(np.empty(operands[0].shape, operands[0].dtype))
-    if layout == "slope per column":
-        operands.append(np.linspace(0, 1, operands[0].shape[1]).astype(operands[0].dtype))
+        out = place(operands[0].shape, operands[0].dtype)
+    if with_slope:
+        operands.append(slope_of(layout, operands[0], 1.0))
     return Call(function, operands, out)
+
+
+def slope_of(kind, x, number=0.1):
+    """Make a slope, a number or several, for an array."""
+    return arrays.SLOPES[kind](np.array(number, x.dtype), x.shape)
 
 
 def function_of(operation, dtype):
@@ -137,16 +142,6 @@ def function_of(operation, dtype):
         if function(*arrays).dtype == dtype_of(dtype):
             return function
     raise NotImplementedError(f"{operation} has no loop of {dtype}")
-
-
-# Shapes of operands of operations on rows, and a single long row.
-ROWS = {
-    "1 x 10": (1, 10),
-    "32 x 10": (32, 10),
-    "4096 x 64": (4096, 64),
-    "256 x 1000": (256, 1000),
-    "65536": (CACHED,),
-}
 
 
 def make_rows(operation, dtype, shape, axis=-1):
@@ -170,71 +165,40 @@ def make_rows(operation, dtype, shape, axis=-1):
     if axis == 0 and x.ndim == 2:
         operands = [np.ascontiguousarray(operand.T) for operand in operands]
         function = functools.partial(function, axis=0)
-    operands = [place(operand.reshape(-1)).reshape(operand.shape) for operand in operands]
-    out = place(np.empty(x.size, x.dtype)).reshape(operands[0].shape)
+    operands = [placed(operand) for operand in operands]
+    out = place(operands[0].shape, x.dtype)
     return Call(function, operands, out), Call(record.numpy, operands, np.empty_like(out))
 
 
 def make_negative(size, out=True):
     """Make the plainest call that NumPy has: `negative` of float32."""
-    x = place(np.ones(size, np.float32))
-    return Call(np.negative, [x], place(np.empty_like(x)) if out else None)
-
-
-# Views of the first columns of a matrix: how many columns, of how many.
-VIEWS = {"64 of 80 columns": (64, 80), "8 of 12 columns": (8, 12), "256 of 320 columns": (256, 320)}
-IMAGES = (16, 32, 28, 28)
-
-
-def make_view(layout, operation="relu", size=LARGE, result="new", dtype="float32"):
-    """Make a call on a view: of columns, or of images with the channels last."""
-    if layout in VIEWS:
-        columns, total = VIEWS[layout]
-        x = place(np.resize(_values("relu", dtype, False)[0], (size // columns, total)))
-        x = x[:, :columns]
-    else:
-        x = place(np.resize(_values("relu", dtype, False)[0], IMAGES)).transpose(0, 2, 3, 1)
-    out = place(np.empty(x.shape, x.dtype)) if result == "out=" else None
-    return Call(function_of(operation, dtype), [x], out)
+    x = placed(np.ones(size, np.float32))
+    return Call(np.negative, [x], place(size, x.dtype) if out else None)
 
 
 def make_slope(slope, operation="leaky_relu", size=SMALL, result="out="):
     """Make a call with a slope that is no Python number, and the same with one."""
-    theirs = make_call(operation, size=size, result=result)
-    theirs.operands.append(0.1)
-    x = theirs.operands[0]
+    layout = "matrix" if slope.startswith("slope per") else "contiguous"
     if slope == "slope per channel":
-        x = theirs.operands[0] = place(np.resize(x, IMAGES))
-    elif slope.startswith("slope per"):
-        x = theirs.operands[0] = x.reshape(-1, 64)
-    number = np.array(0.1, x.dtype)
-    value = {
-        "NumPy scalar": number[()],
-        "0-d array": number,
-        "array of one": number.reshape(1),
-        "float64 scalar": np.float64(0.1),
-        "slope per column": np.linspace(0, 1, 64, dtype=x.dtype),
-        "slope per row": np.linspace(0, 1, len(x), dtype=x.dtype).reshape(
-            len(x), *[1] * (x.ndim - 1)
-        ),
-        "slope per channel": np.linspace(0, 1, IMAGES[1], dtype=x.dtype).reshape(-1, 1, 1),
-    }[slope]
-    return Call(theirs.function, [*theirs.operands[:-1], value], theirs.out), theirs
+        layout, size = "NCHW", arrays.IMAGES
+    theirs = make_call(operation, size=size, layout=layout, result=result)
+    ours = Call(theirs.function, list(theirs.operands), theirs.out)
+    ours.operands.append(slope_of(slope, ours.operands[0]))
+    theirs.operands.append(0.1)
+    return ours, theirs
 
 
 def make_memcpy(array):
     """Make a copy of as many bytes as an array has."""
-    source = place(np.zeros(array.size, array.dtype))
-    return Call(np.copyto, [place(np.empty_like(source)), source])
+    return Call(np.copyto, [place(array.size, array.dtype), place(array.size, array.dtype)])
 
 
 def dtype_of(name):
     """Find a type by its name."""
-    if name != "bfloat16":
-        return np.dtype(name)
-    if ml_dtypes is None:
+    found = arrays.dtype_of(name)
+    if found is None:
         raise NotImplementedError("no bfloat16 without ml_dtypes")
-    return np.dtype(ml_dtypes.bfloat16)
+    return found
 
 
 # The operands that are arrays. Slopes keep their default, except for one layout.
@@ -266,23 +230,25 @@ def _values(operation, dtype, settled):
 _placed = count()
 
 
-def place(values, layout="contiguous"):
-    """Copy an array to a place where the time of a kernel does not depend on chance.
+def place(shape, dtype):
+    """Make an array at a place where the time of a kernel does not depend on chance.
 
     NumPy's arrays start 16 bytes past a page, or anywhere, and their pages are scattered over
-    the memory. This is up to 30 % of the time of a kernel in cache. The copies start in a huge
-    page of their own (NumPy asks for huge pages from 4 MiB on), at a multiple of 64 bytes, and
-    at another place in the page than other copies.
+    the memory. This is up to 30 % of the time of a kernel in cache. These start in a huge page of
+    their own (NumPy asks for huge pages from 4 MiB on), at a multiple of 64 bytes, and at another
+    place in the page than others.
     """
-    if layout in ("transposed", "slope per column"):
-        side = math.isqrt(values.size)
-        values = values.reshape(side, side)
-    step = 2 if layout == "stride 2" else 1
-    nbytes = step * values.nbytes
+    nbytes = math.prod(np.atleast_1d(shape)) * dtype.itemsize
     memory = np.empty(max(nbytes, HUGE_PAGE) + 2 * HUGE_PAGE, np.uint8)
     start = -memory.ctypes.data % HUGE_PAGE + 320 * (next(_placed) % 64)
-    target = memory[start : start + nbytes].view(values.dtype)[::step]
-    target = target.reshape(values.shape, order="F" if layout == "transposed" else "C")
+    target = memory[start : start + nbytes]
+    target[...] = 0  # the system gives the pages only now
+    return target.view(dtype).reshape(shape)
+
+
+def placed(values):
+    """Copy an array to such a place."""
+    target = place(values.shape, values.dtype)
     target[...] = values
     return target
 
@@ -310,9 +276,9 @@ def make_layer(name, size):
         raise NotImplementedError(f"no {name}")
     side = math.isqrt(size)
     layer = getattr(layers, name)(*ARGUMENTS.get(name, lambda n: ())(side))
-    x = place(np.resize(_values("relu", "float32", False)[0], (side, side)))
+    x = arrays.lay_out(_values("relu", "float32", False)[0], size, "square", place)
     y = layer.forward(x)
-    return layer, x, place(np.ones_like(y))
+    return layer, x, placed(np.ones_like(y))
 
 
 # ------------------------------------------------------------------------- threads
@@ -341,12 +307,9 @@ NEW_PROCESS = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r
 
 # --------------------------------------------------------------------------- races
 
-# How long the rounds of a race may take, and how many there are at least. A smoke test sets the
-# seconds to 0.
-RACE_SECONDS = float(os.environ.get("FASTACT_RACE_SECONDS", "0.2"))
-MIN_ROUNDS = 5
-# A turn is long compared with the resolution of the clock, and short compared with a time slice.
-TURN_SECONDS = 5e-4
+# A smoke test sets the seconds to 0.
+timing.RACE_SECONDS = float(os.environ.get("FASTACT_RACE_SECONDS", "0.2"))
+timing.MIN_ROUNDS, timing.SAMPLE_SECONDS = 5, 5e-4
 # Longer than the worker threads of OpenMP spin after a call.
 PAUSE = 0.02
 
@@ -354,39 +317,11 @@ PAUSE = 0.02
 def race(ours, theirs, pause=0.0):
     """Measure the ratio of the times of two calls: the median over rounds of two turns.
 
-    What slows the machine down slows down both turns of a round.
-
-    Parameters
-    ----------
-    ours, theirs : Timer
-    pause : float, optional
-        Seconds of rest before each turn.
-
-    Returns
-    -------
-    float
-        To four digits. More would be noise, and take up space in the history.
+    What slows the machine down slows down both turns of a round. It has four digits: more would
+    be noise, and take up space in the history.
     """
-    numbers = [_calibrate(timer) for timer in (ours, theirs)]
-    ratios = []
-    end = perf_counter() + RACE_SECONDS
-    while len(ratios) < MIN_ROUNDS or perf_counter() < end:
-        seconds = []
-        for timer, number in zip((ours, theirs), numbers, strict=True):
-            if pause:
-                sleep(pause)
-            seconds.append(timer.timeit(number) / number)
-        ratios.append(seconds[0] / seconds[1])
-    return round_to_digits(median(ratios))
-
-
-def _calibrate(timer):
-    """Find how many calls make a turn."""
-    number = 1
-    # A single slow run may only have been interrupted.
-    while min(timer.timeit(number) for _ in range(3)) < TURN_SECONDS:
-        number *= 2
-    return number
+    rounds = timing.rounds([ours, theirs], pause=pause)
+    return round_to_digits(median(first / second for first, second in rounds))
 
 
 def round_to_digits(value, digits=4):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ._cases import DTYPES, OPERATIONS, dtype_of, function_of, ml_dtypes, round_to_digits
+from ._cases import DTYPES, OPERATIONS, dtype_of, errors, function_of, round_to_digits
 
 INPUTS = 1 << 18
 
@@ -22,16 +22,15 @@ class Ulp:
     def setup(self, ufunc, dtype):
         self.function = function_of(ufunc, dtype)
         self.dtype = dtype_of(dtype)
-        self.wide = np.dtype(np.float64 if self.dtype.itemsize < 8 else np.longdouble)
-        if np.finfo(self.wide).nmant < 52 + 11 * (self.dtype.itemsize == 8):
+        self.info = errors.float_info(self.dtype)
+        if errors.wider(self.dtype) is None:
             raise NotImplementedError("numpy.longdouble is not longer than float64 here")
 
     def track_greatest_error(self, ufunc, _):
         operation = BY_NAME[ufunc]
-        operands = [self.operand(name, operation) for name in operation.operands]
-        with np.errstate(all="ignore"):
-            exact = operation.exact(np, *(operand.astype(self.wide) for operand in operands))
-            error = np.abs(self.function(*operands).astype(self.wide) - exact) / self.ulp(exact)
+        operands = {name: self.operand(name, operation) for name in operation.operands}
+        exact = errors.exact(operation, operands, self.dtype)
+        error = errors.ulp_error(self.function(*operands.values()), exact)
         return round_to_digits(float(error.max()))
 
     track_greatest_error.pretty_name = "Greatest error"
@@ -40,10 +39,10 @@ class Ulp:
     def operand(self, name, operation):
         """Draw an operand of the ufunc, in its dtype."""
         # exp(-edge) is the smallest subnormal.
-        edge = -np.log(float(self.info().smallest_subnormal))
+        edge = -np.log(float(self.info.smallest_subnormal))
         random = np.random.default_rng(0)
         if name == "x":
-            size = np.exp(random.uniform(np.log(float(self.info().tiny)), np.log(edge), INPUTS))
+            size = np.exp(random.uniform(np.log(float(self.info.tiny)), np.log(edge), INPUTS))
             values = np.concatenate([random.uniform(-edge, edge, INPUTS), size, -size])
         elif name == "y":
             lowest, highest = BY_NAME[operation.output_of].range
@@ -55,12 +54,3 @@ class Ulp:
         else:
             values = np.asarray(operation.default)
         return values.astype(self.dtype)
-
-    def ulp(self, exact):
-        """Find the spacing of the numbers of the type around exact values."""
-        info = self.info()
-        exponent = np.maximum(np.frexp(exact)[1] - 1, info.minexp)
-        return np.ldexp(self.wide.type(1), exponent - info.nmant)
-
-    def info(self):
-        return (np if self.dtype.kind == "f" else ml_dtypes).finfo(self.dtype)

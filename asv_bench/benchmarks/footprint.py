@@ -6,23 +6,32 @@ import subprocess
 import sys
 import tracemalloc
 import zlib
-from importlib.metadata import files
+from pathlib import Path
 from statistics import median
 
-from ._cases import (
-    DTYPES,
-    HUGE,
-    LARGE,
-    LAYOUTS,
-    RACE_SECONDS,
-    RESULTS,
-    SMALL,
-    UFUNCS,
-    make_call,
-    round_to_digits,
-)
+import fastact
 
-IMPORTS = 11 if RACE_SECONDS else 3
+from . import _cases
+
+IMPORTS = 11 if _cases.timing.RACE_SECONDS else 3
+
+
+def import_seconds(module):
+    """Measure the processor time of importing NumPy, and then a module, in new processes."""
+    # Processor time is used because a new process may be interrupted at any time.
+    program = (
+        "from time import process_time as now; a = now(); import numpy; b = now();"
+        f"import {module}; print(b - a, now() - b)"
+    )
+    command = [sys.executable, "-P", "-c", program]
+    times = [map(float, subprocess.check_output(command).split()) for _ in range(IMPORTS)]
+    return tuple(map(median, zip(*times, strict=True)))
+
+
+def contents():
+    """Read the files of the package, without those that Python and a build in place add."""
+    paths = Path(fastact.__file__).parent.rglob("*")
+    return [p.read_bytes() for p in paths if p.is_file() and p.suffix not in (".c", ".pyc")]
 
 
 class Import:
@@ -34,15 +43,8 @@ class Import:
     timeout = 120
 
     def track_over_numpy(self, module):
-        # Processor time is used because a new process may be interrupted at any time.
-        program = (
-            "from time import process_time as now; a = now(); import numpy; b = now();"
-            f"import {module}; print((now() - b) / (b - a))"
-        )
-        command = [sys.executable, "-P", "-c", program]
-        return round_to_digits(
-            median(float(subprocess.check_output(command)) for _ in range(IMPORTS))
-        )
+        numpy, own = import_seconds(module)
+        return _cases.round_to_digits(own / numpy)
 
     track_over_numpy.pretty_name = "Import: processor time / NumPy's"
     track_over_numpy.unit = "x processor time of NumPy's import"
@@ -54,34 +56,29 @@ class Size:
     version = "1"
 
     def track_installed(self):
-        return round_to_digits(sum(len(data) for data in self.contents()) / 2**10)
+        return _cases.round_to_digits(sum(len(data) for data in contents()) / 2**10)
 
     track_installed.pretty_name = "Size of the installed package"
     track_installed.unit = "KiB"
 
     def track_wheel(self):
         # asv does not tell where the wheel is. Its size is that of the compressed files.
-        return round_to_digits(sum(len(zlib.compress(data)) for data in self.contents()) / 2**10)
+        return _cases.round_to_digits(sum(len(zlib.compress(data)) for data in contents()) / 2**10)
 
     track_wheel.pretty_name = "Size of the wheel"
     track_wheel.unit = "KiB"
-
-    def contents(self):
-        """Read the files, without those that pip and Python add."""
-        paths = (p for p in files("fastact") if p.parts[0] == "fastact" and p.suffix != ".pyc")
-        return [path.read_binary() for path in paths]
 
 
 class Memory:
     """What Python and NumPy allocate in a call on 1 Mi elements, beyond its result."""
 
-    params = (UFUNCS, DTYPES)
+    params = (_cases.UFUNCS, _cases.DTYPES)
     param_names = ("ufunc", "dtype")
     version = "1"
     timeout = 120
 
     def setup(self, ufunc, dtype):
-        make_call(ufunc, dtype, SMALL)  # raises, if there is none
+        _cases.make_call(ufunc, dtype, _cases.SMALL)  # raises, if there is none
 
     def track_extra(self, ufunc, dtype):
         # At least 1, because asv divides by it.
@@ -94,9 +91,9 @@ class Memory:
 def extra_bytes(ufunc, dtype):
     """Measure this for every layout and kind of result."""
     found = []
-    for layout, result in itertools.product(LAYOUTS, RESULTS):
+    for layout, result in itertools.product(_cases.LAYOUTS, _cases.RESULTS):
         try:
-            call = make_call(ufunc, dtype, LARGE, layout, result)
+            call = _cases.make_call(ufunc, dtype, _cases.LARGE, layout, result)
         except NotImplementedError:
             continue
         call()  # the first one fills caches of NumPy's
@@ -111,12 +108,12 @@ def extra_bytes(ufunc, dtype):
 class Peak:
     """All that a process takes, including its arrays of 16 Mi float32 elements."""
 
-    params = (UFUNCS, RESULTS)
+    params = (_cases.UFUNCS, _cases.RESULTS)
     param_names = ("ufunc", "result")
     version = "1"
 
     def setup(self, ufunc, result):
-        self.call = make_call(ufunc, size=HUGE, result=result)
+        self.call = _cases.make_call(ufunc, size=_cases.HUGE, result=result)
 
     def peakmem_call(self, *_):
         self.call()

@@ -4,26 +4,7 @@ This is how long a user waits, on this machine and at this time. There are too m
 history. On a noisy machine, use `ratios` instead.
 """
 
-from ._cases import (
-    CACHED,
-    DTYPES,
-    HUGE,
-    LARGE,
-    LAYERS,
-    LAYOUTS,
-    NEW_PROCESS,
-    RESULTS,
-    ROW_OPERATIONS,
-    ROWS,
-    SIZES,
-    SMALL,
-    UFUNCS,
-    make_call,
-    make_layer,
-    make_rows,
-    processors,
-    use_threads,
-)
+from . import _cases
 
 
 class _Time:
@@ -38,12 +19,12 @@ class _Time:
 class Ufuncs(_Time):
     """The table of calls, on one thread. asv's own call of the benchmark adds some 150 ns."""
 
-    params = (UFUNCS, DTYPES, SIZES, LAYOUTS, RESULTS)
+    params = (_cases.UFUNCS, _cases.DTYPES, _cases.SIZES, _cases.LAYOUTS, _cases.RESULTS)
     param_names = ("ufunc", "dtype", "elements", "layout", "result")
 
     def setup(self, *case):
-        use_threads(1)
-        self.call = make_call(*case)
+        _cases.use_threads(1)
+        self.call = _cases.make_call(*case)
 
     def time_call(self, *_):
         self.call()
@@ -54,12 +35,12 @@ class Ufuncs(_Time):
 class Rows(_Time):
     """Operations on rows, along the last axis and, of the transposed operands, the first."""
 
-    params = (list(ROW_OPERATIONS), DTYPES, list(ROWS), [-1, 0])
+    params = (list(_cases.ROW_OPERATIONS), _cases.DTYPES, list(_cases.ROWS), [-1, 0])
     param_names = ("ufunc", "dtype", "shape", "axis")
 
     def setup(self, *case):
-        use_threads(1)
-        self.call, _ = make_rows(*case)
+        _cases.use_threads(1)
+        self.call, _ = _cases.make_rows(*case)
 
     def time_call(self, *_):
         self.call()
@@ -70,19 +51,19 @@ class Rows(_Time):
 class Threads(_Time):
     """float32, contiguous, with `out=`, in a process that is not forked."""
 
-    params = (UFUNCS, [LARGE, HUGE], [1, 2, "all"])
+    params = (_cases.UFUNCS, [_cases.LARGE, _cases.HUGE], [1, 2, "all"])
     param_names = ("ufunc", "elements", "threads")
     number = 10
     repeat = (3, 5, 1.0)
 
     def setup(self, ufunc, elements, threads):
-        make_call(ufunc, size=SMALL)  # raises if there is no such call
-        if threads != "all" and threads > processors():
-            raise NotImplementedError(f"{threads} threads on {processors()} processors")
+        _cases.make_call(ufunc, size=_cases.SMALL)  # raises if there is no such call
+        if threads != "all" and threads > _cases.processors():
+            raise NotImplementedError(f"{threads} threads on {_cases.processors()} processors")
 
     def timeraw_call(self, ufunc, elements, threads):
         setup = (
-            f"{NEW_PROCESS}from benchmarks._cases import make_call, use_threads;"
+            f"{_cases.NEW_PROCESS}from benchmarks._cases import make_call, use_threads;"
             f"use_threads({threads!r}); call = make_call({ufunc!r}, size={elements}); call()"
         )
         return "call()", setup
@@ -93,12 +74,12 @@ class Threads(_Time):
 class Layers(_Time):
     """Passes of a layer with its defaults, float32, on one thread."""
 
-    params = (LAYERS, [SMALL, CACHED, LARGE])
+    params = (_cases.LAYERS, [_cases.SMALL, _cases.CACHED, _cases.LARGE])
     param_names = ("layer", "elements")
 
     def setup(self, layer, elements):
-        use_threads(1)
-        self.layer, self.x, self.grad = make_layer(layer, elements)
+        _cases.use_threads(1)
+        self.layer, self.x, self.grad = _cases.make_layer(layer, elements)
 
     def time_forward(self, *_):
         self.layer.forward(self.x)

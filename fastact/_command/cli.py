@@ -83,12 +83,13 @@ def _parser() -> argparse.ArgumentParser:
         "--peers",
         action="store_true",
         help="compare with all of SciPy, PyTorch, numba, numexpr, ONNX Runtime and JAX that are "
-        "installed, at work of all kinds; takes some minutes",
+        "installed, at work of all kinds; takes some minutes, and needs a source tree",
     )
     bench.add_argument(
         "--epoch",
         action="store_true",
-        help="compare an epoch of training with plain NumPy, PyTorch and scikit-learn instead",
+        help="compare an epoch of training with plain NumPy, PyTorch and scikit-learn instead; "
+        "needs a source tree",
     )
     bench.add_argument(
         "--plot",
@@ -100,21 +101,25 @@ def _parser() -> argparse.ArgumentParser:
 
     check = _add(commands, "check", "measure the error of every result, on this machine", _CHECK)
     check.add_argument("--exhaustive", action="store_true", help="try every float32 input")
-    check.add_argument("--peers", action="store_true", help="measure the errors of other packages")
+    check.add_argument(
+        "--peers",
+        action="store_true",
+        help="measure the errors of other packages; needs a source tree",
+    )
     check.add_argument("--isa", choices=supported, help="one instruction set only")
     names = [record.name for record in OPERATIONS] + [record.name for record in ROW_OPERATIONS]
     check.add_argument("--operation", choices=names, metavar="NAME", help="one operation only")
-    check.set_defaults(run=_check)
+    check.set_defaults(run=_check, refuse=check.error)
 
     for command in (info, bench, check):
         formats = command.add_mutually_exclusive_group()
         if command is not info:
             formats.add_argument(
                 "--format",
-                choices=("text", "json", "markdown", "rst"),
+                choices=("text", "json", "markdown"),
                 default="text",
-                help="what to write; the tables of markdown and rst are for a page, and say where "
-                "and when they were measured",
+                help="what to write; the tables of markdown are for a page, and say where and when "
+                "they were measured",
             )
         formats.add_argument(
             "--json", dest="format", action="store_const", const="json", help="write JSON"
@@ -140,7 +145,7 @@ examples:
   fastact check                                   all functions, by samples
   fastact check --operation sigmoid               one function
   fastact check --exhaustive --operation sigmoid  all of its float32 inputs
-  fastact check --format rst                      a table for a page
+  fastact check --format markdown                 a table for a page
 """
 
 
@@ -221,5 +226,8 @@ def _bench(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     from fastact._command import check
+    from fastact._command.peers import NO_DEVELOPERS, load_developers
 
+    if options.peers and load_developers() is None:
+        options.refuse(NO_DEVELOPERS)
     return check.run(options)

@@ -1,12 +1,16 @@
-"""How far results are from exact values, in units in the last place (ULP)."""
+"""How far results are from exact values, in units in the last place (ULP).
+
+The benchmarks of asv load this module by its path, so it imports nothing of fastact.
+"""
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastact._core.operations import Operation, RowOperation
+if TYPE_CHECKING:
+    from fastact._core.operations import Operation, RowOperation
 
 Array = NDArray[np.floating[Any]]
 
@@ -20,7 +24,7 @@ def wider(dtype: np.dtype[Any]) -> np.dtype[Any] | None:
     return extended if np.finfo(extended).nmant >= 63 else None
 
 
-def exact(operation: Operation, values: dict[str, Any], dtype: np.dtype[Any]) -> Array | None:
+def exact(operation: "Operation", values: dict[str, Any], dtype: np.dtype[Any]) -> Array | None:
     """Compute the exact result for operands of type `dtype` in a wider type, if there is one."""
     wide = wider(dtype)
     if wide is None:
@@ -33,7 +37,7 @@ def exact(operation: Operation, values: dict[str, Any], dtype: np.dtype[Any]) ->
 
 
 def exact_rows(
-    operation: RowOperation, values: dict[str, Any], dtype: np.dtype[Any]
+    operation: "RowOperation", values: dict[str, Any], dtype: np.dtype[Any]
 ) -> tuple[Array, Array] | None:
     """Compute the exact result of an operation on rows, and what its errors are in ULP of."""
     wide = wider(dtype)

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastact._command.errors import exact as exact_in_wider_type
-from fastact._command.errors import rounded, ulp_error
-from fastact._core.operations import Operation
+from fastact._command.errors import exact_rows, rounded, ulp_error
+from fastact._core.operations import Operation, RowOperation
 
 try:
     gmpy2: Any = importlib.import_module("gmpy2")  # which has no types
@@ -34,17 +34,19 @@ class Exact:
     values : ndarray
     dtype : numpy.dtype
         The type of the results.
+    size : ndarray, optional
+        What the errors are in ULP of; the values by default. Signs are not compared then.
     """
 
-    def __init__(self, values: Array, dtype: np.dtype[Any]) -> None:
-        self._values = values
+    def __init__(self, values: Array, dtype: np.dtype[Any], size: Array | None = None) -> None:
+        self._values, self._size = values, size
         self._rounded = rounded(values, dtype)
 
     def error(self, result: Array) -> NDArray[np.float64]:
         """Measure the errors in ULP; infinite for a wrong sign, that of a zero included."""
-        error = ulp_error(result, self._values)
+        error = ulp_error(result, self._values, self._size)
         wrong = np.signbit(result) != np.signbit(self._values)
-        if wrong.any():
+        if self._size is None and wrong.any():
             error = np.where(wrong & ~np.isnan(result), np.inf, error)
         return error
 
@@ -151,9 +153,12 @@ class MpfrFunctions:
 
 
 def exact_results(
-    operation: Operation, values: dict[str, Any], dtype: np.dtype[Any]
+    operation: Operation | RowOperation, values: dict[str, Any], dtype: np.dtype[Any]
 ) -> Exact | ExactInMpfr | None:
     """Compute the exact results of a block; None where nothing is wider."""
+    if isinstance(operation, RowOperation):
+        found = exact_rows(operation, values, dtype)
+        return None if found is None else Exact(found[0], dtype, found[1])
     if dtype == np.float64 and gmpy2 is not None:
         return ExactInMpfr(operation, values)
     exact = exact_in_wider_type(operation, values, dtype)

@@ -1,7 +1,4 @@
-"""Tables as Markdown and reStructuredText, so that pages are refreshed by a command.
-
-Below the tables, a sentence says how, when and where they were measured.
-"""
+"""Tables, as text and in Markdown, so that pages are refreshed by a command."""
 
 import re
 import time
@@ -9,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from textwrap import fill
 from typing import Any, NamedTuple
 
+from fastact._command.console import table as aligned
 from fastact._core.operations import OPERATIONS, ROW_OPERATIONS
 
 WIDTH = 100
@@ -29,72 +27,65 @@ class Table(NamedTuple):
     left: int  # how many columns are aligned to the left
 
 
-def document(
-    tables: Iterable[Table],
-    style: str,
-    command: str,
-    facts: Mapping[str, Any],
-    packages: Mapping[str, str],
+def as_text(
+    tables: Iterable[Table], facts: Mapping[str, Any], packages: Mapping[str, str], notes: str
 ) -> str:
-    """Write tables, and where they come from.
+    """Write tables for a terminal, below what was measured, and above notes."""
+    versions = ", ".join(f"{name} {version}" for name, version in packages.items())
+    parts = [
+        f"fastact {facts['version']} ({facts['isa']}, {facts['compiler']}) and {versions}\n"
+        f"{facts['processor']}, Python {facts['python']}"
+    ]
+    for title, rows, left in tables:
+        if len(rows) > 1:
+            parts.append("\n".join([*([f"{title}:"] if title else []), aligned(rows, left)]))
+    return "\n\n".join([*parts, notes])
+
+
+def as_markdown(
+    tables: Iterable[Table], facts: Mapping[str, Any], packages: Mapping[str, str], command: str
+) -> str:
+    """Write tables in the Markdown of GitHub, and below how, when and where they were measured.
 
     Parameters
     ----------
     tables : iterable of Table
-    style : {"markdown", "rst"}
-    command : str
-        The command that was given.
     facts : mapping
         The result of `fastact._command.console.machine`.
     packages : mapping of str to str
         The versions of the other packages, by name.
+    command : str
+        The command that was given.
 
     Returns
     -------
     str
     """
-    write = _markdown if style == "markdown" else _rst
-    parts = [write(table) for table in tables if len(table.rows) > 1]
-    code = f"`{command}`" if style == "markdown" else f"``{command}``"
     versions = ", ".join(f"{name} {version}" for name, version in packages.items())
     source = (
-        f"Measured by {code} on {time.strftime('%Y-%m-%d')}, on {facts['processor']} "
+        f"Measured by `{command}` on {time.strftime('%Y-%m-%d')}, on {facts['processor']} "
         f"({facts['isa']}, {facts['platform']}), with fastact {facts['version']} "
         f"({facts['compiler']}), Python {facts['python']}, {versions}."
     )
-    lines = fill(source, WIDTH, break_long_words=False, break_on_hyphens=False)
-    return "\n\n".join([*parts, lines])
+    parts = []
+    for title, rows, left in tables:
+        if len(rows) > 1:
+            rule = "|".join(["---"] * left + ["---:"] * (len(rows[0]) - left))
+            heading, *lines = (
+                f"| {' | '.join(map(_cell, row))} |".replace("|  |", "| |") for row in rows
+            )
+            table = "\n".join([heading, f"|{rule}|", *lines])
+            parts += [f"**{title}**", table] if title else [table]
+    return "\n\n".join(
+        [*parts, fill(source, WIDTH, break_long_words=False, break_on_hyphens=False)]
+    )
 
 
-def _markdown(table: Table) -> str:
-    """Write a table in the Markdown of GitHub."""
-    columns = len(table.rows[0])
-    rule = ["---" if i < table.left else "---:" for i in range(columns)]
-    lines = []
-    for row in table.rows:
-        cells = [_cell(cell, "`", r"[|*_`\\<]") for cell in row]
-        lines.append(f"| {' | '.join(cells)} |".replace("|  |", "| |"))
-    lines.insert(1, f"|{'|'.join(rule)}|")
-    return "\n".join(([f"**{table.title}**", ""] if table.title else []) + lines)
-
-
-def _cell(text: str, code: str, special: str) -> str:
+def _cell(text: str) -> str:
     """Write the name of a function, if the text starts with one, as code; the rest as it is."""
     if isinstance(text, Bold):
         return f"**{text}**"
     function = re.match(r"\w+", text.strip())
     name = function[0] if function and function[0] in _FUNCTIONS else ""
-    rest = re.sub(f"({special})", r"\\\1", text.strip().removeprefix(name))
-    return f"{code}{name}{code}{rest}" if name else rest
-
-
-def _rst(table: Table) -> str:
-    """Write a table as a list, which needs no widths."""
-    lines = [f".. list-table:: {table.title}".rstrip(), "   :header-rows: 1", ""]
-    for row in table.rows:
-        for i, cell in enumerate(row):
-            text = _cell(cell, "``", r"[|*_`\\]")
-            # A lone dash would begin a list.
-            text = rf"\{text}" if text == "-" else text
-            lines.append(f"   {'* -' if i == 0 else '  -'} {text}".rstrip())
-    return "\n".join(lines)
+    rest = re.sub(r"([|*_`\\<])", r"\\\1", text.strip().removeprefix(name))
+    return f"`{name}`{rest}" if name else rest

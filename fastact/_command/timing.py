@@ -1,6 +1,9 @@
-"""Times of calls that take turns."""
+"""Times of calls that take turns.
 
-from collections.abc import Sequence
+The benchmarks of asv load this module by its path, so it imports nothing of fastact.
+"""
+
+from collections.abc import Iterator, Sequence
 from statistics import median
 from time import perf_counter, sleep
 from timeit import Timer
@@ -15,7 +18,14 @@ RACE_SECONDS = 1.0
 
 
 def race(timers: Sequence[Timer], seconds: float | None = None, pause: float = 0.0) -> list[float]:
-    """Measure the seconds that a call takes: for each timer, the median over rounds of turns.
+    """Measure the seconds that a call takes: for each timer, the median over `rounds`."""
+    return [median(times) for times in zip(*rounds(timers, seconds, pause), strict=True)]
+
+
+def rounds(
+    timers: Sequence[Timer], seconds: float | None = None, pause: float = 0.0
+) -> Iterator[list[float]]:
+    """Measure in rounds, in which each takes a turn: yields the seconds of a call of each.
 
     Parameters
     ----------
@@ -25,22 +35,18 @@ def race(timers: Sequence[Timer], seconds: float | None = None, pause: float = 0
     pause : float, optional
         Seconds of rest before each turn. The worker threads of most packages keep spinning for
         some milliseconds after a call, and would take a processor from the next one.
-
-    Returns
-    -------
-    list of float
     """
     numbers = [_calibrate(timer) for timer in timers]
-    samples: list[list[float]] = [[] for _ in timers]
     end = perf_counter() + (RACE_SECONDS if seconds is None else seconds)
     for turn in range(ROUNDS):
         if turn >= MIN_ROUNDS and perf_counter() > end:
             break
-        for timer, number, times in zip(timers, numbers, samples, strict=True):
+        times = []
+        for timer, number in zip(timers, numbers, strict=True):
             if pause:
                 sleep(pause)
             times.append(timer.timeit(number) / number)
-    return [median(times) for times in samples]
+        yield times
 
 
 def _calibrate(timer: Timer) -> int:

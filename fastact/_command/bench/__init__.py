@@ -1,34 +1,51 @@
 """The command ``fastact bench``: how fast fastact is, and how fast others are.
 
-`overview` compares with NumPy, `race` with everything that is installed (``--peers``), `epoch`
-at training a network (``--epoch``). `plot` draws time over size (``--plot``).
+`race` compares with NumPy, or with everything that is installed (``--peers``). `plot` draws time
+over size (``--plot``). What else ``--peers`` and ``--epoch`` need is in `asv_bench/peers`.
 """
 
 import argparse
 import importlib.util
 import json
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fastact._command.console import finite
-from fastact._command.markup import document
+from fastact._command.markup import as_markdown, as_text
+from fastact._command.peers import DEVELOPERS, NO_DEVELOPERS, NumPy, load_developers
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; returns the exit status."""
-    if options.epoch:
-        _run_epoch(options)
-    elif options.peers or options.plot:
-        _run_peers(options)
-    else:
-        _run_overview(options)
+    # Imported only here: all that is installed, and what imports it.
+    from fastact._command.bench import race, tables
+
+    developers = load_developers() if options.peers or options.plot else None
+    peers = developers.installed() if developers else [NumPy()]
+    with np.errstate(all="ignore"):  # NumPy's exp overflows. The errors tell of that
+        if options.epoch:
+            epoch = import_module(f"{DEVELOPERS}.epoch")
+            _print(epoch.measure(), epoch, options)
+        elif options.peers:
+            results = race.measure(peers, import_module(f"{DEVELOPERS}.goals").GOALS)
+            results["footprint"] = import_module(f"{DEVELOPERS}.footprint").measure()
+            _print(results, tables, options)
+        elif not options.plot:
+            _print(race.measure(peers, race.overview(options.size)), tables, options)
+        if options.plot:
+            from fastact._command.bench import plot
+
+            plot.draw(peers, Path(options.plot))
     return 0
 
 
 def problem(options: argparse.Namespace) -> str | None:
-    """Say why the command would fail after it has measured; None if it would not."""
+    """Say why the command would fail, perhaps after it has measured; None if it would not."""
+    if (options.peers or options.epoch) and load_developers() is None:
+        return NO_DEVELOPERS
     if not options.plot:
         return None
     if importlib.util.find_spec("matplotlib") is None:
@@ -38,45 +55,14 @@ def problem(options: argparse.Namespace) -> str | None:
     return plot.problem(Path(options.plot))
 
 
-# Each of them is imported only when it is asked for: some import all that is installed.
-
-
-def _run_overview(options: argparse.Namespace) -> None:
-    from fastact._command.bench import overview
-
-    results = overview.measure(options.size)
-    _print(results, overview, options)
-
-
-def _run_epoch(options: argparse.Namespace) -> None:
-    from fastact._command.bench import epoch
-
-    results = epoch.measure()
-    _print(results, epoch, options)
-
-
-def _run_peers(options: argparse.Namespace) -> None:
-    from fastact._command import peers as packages
-    from fastact._command.bench import plot, race, report
-
-    peers = packages.installed()
-    with np.errstate(all="ignore"):
-        if options.peers:
-            results = race.measure(peers)
-            _print(results, report, options)
-        if options.plot:
-            plot.draw(peers, Path(options.plot))
-
-
 def _print(results: dict[str, Any], module: Any, options: argparse.Namespace) -> None:
-    """Print results as `--format` says; `module` writes the text and the tables."""
-    facts = results["machine"]
+    """Print results as `--format` says; `module` makes the tables, and the notes below them."""
+    facts, packages = results["machine"], results["peers"]
+    summary, details = module.summary(results), module.details(results)
     match options.format:
         case "json":
             print(json.dumps(finite(results), indent=2, allow_nan=False))
         case "text":
-            print(module.report(results))
-        case style:
-            packages = results.get("peers") or {"NumPy": facts["numpy"]}
-            tables = module.tables(results)
-            print(document(tables, style, options.command_line, facts, packages))
+            print(as_text(summary or details, facts, packages, module.notes(results)))
+        case "markdown":
+            print(as_markdown([*details, *summary], facts, packages, options.command_line))

@@ -2,15 +2,15 @@
 
 import functools
 import itertools
-import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastact._command import inputs
+from fastact._command import samples
+from fastact._command.bench.arrays import ROWS, SLOPES, dtype_of, lay_out
 from fastact._core.operations import Operation, RowOperation
 from fastact._core.ufuncs import row_ufuncs
 
@@ -19,25 +19,6 @@ Array = NDArray[Any]
 CACHED = 1 << 16
 # How many values are drawn. Larger arrays repeat them.
 VALUES = 1 << 16
-
-# Views of the first columns of a matrix: how many columns, of how many.
-VIEWS = {"64 of 80 columns": (64, 80), "8 of 12 columns": (8, 12), "256 of 320 columns": (256, 320)}
-# Shapes of operands of operations on rows.
-ROWS = {"1 x 10": (1, 10), "32 x 10": (32, 10), "4096 x 64": (4096, 64), "256 x 1000": (256, 1000)}
-# Channels, height and width of the images.
-IMAGE = (32, 28, 28)
-# Parameters, given the number as an array of the type of the arrays and the shape of the latter.
-SLOPES: dict[str, Callable[[Array, tuple[int, ...]], Any]] = {
-    "NumPy scalar": lambda slope, shape: slope[()],
-    "0-d array": lambda slope, shape: slope,
-    "array of one": lambda slope, shape: slope.reshape(1),
-    "float64 scalar": lambda slope, shape: np.float64(slope),
-    "slope per column": lambda slope, shape: np.linspace(0, 1, shape[1], dtype=slope.dtype),
-    "slope per channel": lambda slope, shape: np.linspace(
-        0, 1, shape[1], dtype=slope.dtype
-    ).reshape(-1, 1, 1),
-    "slope per row": lambda slope, shape: np.linspace(0, 1, shape[0], dtype=slope.dtype)[:, None],
-}
 
 
 @dataclass(frozen=True)
@@ -51,11 +32,9 @@ class Case:
     size : int
         The number of elements.
     layout : str
-        Layout of the operands: "contiguous", "stride 2", "transposed", "matrix" (of 64 columns),
-        "NCHW" (images), "NHWC" (a view of these, with the channels last), or a key of `VIEWS` or
-        `ROWS`.
-        `out` is contiguous. Or "in place", where `out` is the first operand; "denormal", where the
-        inputs are; "number" or "NumPy scalar", where the operand is no array.
+        One of `lay_out`, or a key of `ROWS`; `out` is contiguous. Or "in place", where `out` is the
+        first operand; "denormal", where the inputs are; "number" or "NumPy scalar", where the
+        operand is no array.
     out : bool
         Whether the result is stored in an existing array.
     all_threads : bool
@@ -96,18 +75,6 @@ def cases(
     )
 
 
-def dtype_of(name: str) -> np.dtype[Any] | None:
-    """Find a type by its name; bfloat16 is that of ml_dtypes, or None without it."""
-    if name != "bfloat16":
-        return np.dtype(name)
-    try:
-        import ml_dtypes
-    except ImportError:
-        return None
-    bfloat16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
-    return bfloat16
-
-
 def make_operands(case: Case) -> dict[str, Any]:
     """Make the operands of a case, in its layout."""
     dtype = dtype_of(case.dtype)
@@ -144,7 +111,7 @@ def _make_values(operation: Operation, dtype: np.dtype[Any], denormal: bool) -> 
     x = rng.normal(0, 4, VALUES).astype(dtype)
     if denormal:
         x = (rng.uniform(-1, 1, VALUES) * np.finfo(dtype).tiny).astype(dtype)
-    return inputs.operands(operation, x)
+    return samples.operands(operation, x)
 
 
 # Not as a decorator: stubtest would compare the two signatures.
@@ -152,31 +119,9 @@ _values = functools.cache(_make_values)
 
 
 def _lay_out(values: Array, size: int, layout: str) -> Any:
-    if layout == "number":
-        return values[0].item()
-    if layout == "NumPy scalar":
-        return values[0]
-    values = np.resize(values, size)
-    target = values
-    if layout == "stride 2":
-        target = np.empty(2 * size, values.dtype)[::2]
-    elif layout == "transposed":
-        side = math.isqrt(size)
-        values = values[: side * side].reshape(side, side)
-        target = np.empty_like(values).T
-    elif layout in VIEWS:
-        columns, total = VIEWS[layout]
-        values = values[: size // columns * columns].reshape(-1, columns)
-        target = np.empty((len(values), total), values.dtype)[:, :columns]
-    elif layout in ("NCHW", "NHWC"):
-        count = max(1, size // math.prod(IMAGE))
-        values = np.resize(values, (count, *IMAGE))
-        return values.transpose(0, 2, 3, 1) if layout == "NHWC" else values
-    elif layout == "matrix":
-        return values[: size // 64 * 64].reshape(-1, 64)
-    if target is not values:
-        target[...] = values
-    return target
+    if layout in ("number", "NumPy scalar"):
+        return values[0].item() if layout == "number" else values[0]
+    return lay_out(values, size, layout)
 
 
 def make_out(case: Case, operands: dict[str, Any]) -> Array | None:

@@ -8,7 +8,7 @@ import numpy as np
 from fastact._command.bench.cases import Case, make_operands
 from fastact._command.bench.race import prepare, thread_limit
 from fastact._command.console import machine, progress
-from fastact._command.peers.base import Peer, Work
+from fastact._command.peers import Peer, Work
 from fastact._command.timing import race
 from fastact._core.operations import BY_NAME, Operation
 

@@ -1,27 +1,26 @@
-"""``fastact bench --peers``: races of fastact with everyone else, over the table of targets.
+"""Races of fastact with everyone else, over a table of goals.
 
 All works of a case take turns in one race: fastact, every peer that supports it, and whatever
-else the target compares with.
+else the goal compares with.
 """
 
 import contextlib
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastact._command import errors, inputs
-from fastact._command.bench import footprint
-from fastact._command.bench.cases import ROWS, Case, dtype_of, make_operands, make_out
-from fastact._command.bench.targets import LARGE, TARGETS, Target
+from fastact._command import errors, samples
+from fastact._command.bench.arrays import ROWS, dtype_of
+from fastact._command.bench.cases import Case, cases, make_operands, make_out
 from fastact._command.console import machine, progress
-from fastact._command.peers.base import Peer, Work
-from fastact._command.peers.fastact import Fastact
+from fastact._command.peers import Fastact, Peer, Work
 from fastact._command.timing import race
-from fastact._core.operations import Operation, RowOperation
+from fastact._core.operations import BY_NAME, OPERATIONS, Operation, RowOperation
 from fastact._core.runtime.threads import get_num_threads
 from fastact._core.ufuncs import ufuncs
 
@@ -29,6 +28,9 @@ Array = NDArray[Any]
 # The greatest errors of a work, by the inputs that they are of: "all", or those "above" a number.
 Errors = dict[str, float | None]
 
+DTYPES = ("float16", "float32", "float64")
+SMALL = 16
+LARGE = 1 << 24
 # Where calls take long: at least 3 rounds, and more if they fit.
 LARGE_SECONDS = 2.5
 # Longer than the worker threads of OpenMP spin after a call.
@@ -42,6 +44,60 @@ ERROR_INPUTS = 1 << 18
 # A peer competes at a costly activation if its error is no greater for inputs above this one.
 MAX_ULP = 4
 ULP_FROM = -80.0
+
+
+@dataclass(frozen=True)
+class Rival:
+    """What else fastact is compared with: the work, and a factor for its time."""
+
+    name: str
+    work: Work
+    factor: float = 1.0
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A kind of work, and the ratio of times that is aimed at.
+
+    Attributes
+    ----------
+    work : str
+    ratio : float or None
+        The time of fastact divided by that of the rival, at most. None aims at nothing.
+    cases : tuple of Case
+    rival : callable, optional
+        Makes the rival from a case, its operands and `out`. By default the rival is the fastest
+        peer.
+    peers : tuple of str, optional
+        Names of the peers that compete; all of them by default.
+    alone : bool, default False
+        Whether the peers do not even take part, because the rival is fastact itself, or memory.
+    """
+
+    work: str
+    ratio: float | None
+    cases: tuple[Case, ...]
+    rival: Callable[[Case, dict[str, Any], Array | None], Rival] | None = None
+    peers: tuple[str, ...] | None = None
+    alone: bool = False
+
+
+def _negative(case: Case, values: dict[str, Any], out: Array | None) -> Rival:
+    return Rival("numpy.negative", Work.of(np.negative, values, out))
+
+
+def overview(size: int) -> tuple[Goal, ...]:
+    """List what ``fastact bench`` measures."""
+    return (
+        Goal(f"{size:,} elements, out=, one thread", None, cases(OPERATIONS, DTYPES, [size])),
+        Goal(
+            f"{SMALL} elements, where the call takes all of the time",
+            None,
+            cases([BY_NAME["relu"]], sizes=[SMALL]),
+            _negative,
+            alone=True,
+        ),
+    )
 
 
 @contextlib.contextmanager
@@ -75,36 +131,30 @@ def prepare(
     return {name: work for name, work in works.items() if work is not None}
 
 
-def measure(peers: list[Peer]) -> dict[str, Any]:
-    """Measure all targets, the errors, and the memory and the import time of fastact."""
-    wanted = [(target, case) for target in TARGETS for case in target.cases]
-    pairs = list(dict.fromkeys((case.operation, case.dtype) for _, case in wanted))
-    measured: dict[int, list[dict[str, Any]]] = {id(target): [] for target in TARGETS}
-    with progress(len(wanted) + 2) as step:
-        step("errors")
-        greatest = {pair: e for pair in pairs if (e := _errors(peers, *pair)) is not None}
-        for target, case in wanted:
-            step(f"{target.work}: {case}")
-            # Without the type, there is no such case.
-            if (case.operation, case.dtype) in greatest:
-                inexact = too_inexact(greatest[case.operation, case.dtype], case.operation)
-                measured[id(target)].append(_measure_case(peers, target, case, inexact))
-        step("memory and import")
-        taken = footprint.measure()
+def measure(peers: list[Peer], goals: Sequence[Goal]) -> dict[str, Any]:
+    """Measure the times of all goals, and the errors of their operations."""
+    greatest: dict[tuple[Operation | RowOperation, str], dict[str, Errors] | None] = {}
+    rows = []
+    with progress(sum(len(goal.cases) for goal in goals)) as step:
+        for goal in goals:
+            measured = []
+            for case in goal.cases:
+                step(f"{goal.work}: {case}")
+                pair = case.operation, case.dtype
+                if pair not in greatest:
+                    greatest[pair] = _errors(peers, *pair)
+                # Without the type, there is no such case.
+                if (found := greatest[pair]) is not None:
+                    inexact = too_inexact(found, case.operation)
+                    measured.append(_measure_case(peers, goal, case, inexact))
+            all_threads = goal.cases[0].all_threads
+            row = {"work": goal.work, "target": goal.ratio, "all_threads": all_threads}
+            rows.append(row | {"cases": measured})
     return {
         "machine": machine(),
         "peers": {peer.name: peer.version for peer in peers},
         "all_threads": get_num_threads(),
-        "rows": [
-            {
-                "work": target.work,
-                "target": target.ratio,
-                "all_threads": target.cases[0].all_threads,
-                "cases": measured[id(target)],
-            }
-            for target in TARGETS
-        ],
-        "footprint": taken,
+        "rows": rows,
         "errors": [
             {
                 "operation": operation.name,
@@ -117,9 +167,7 @@ def measure(peers: list[Peer]) -> dict[str, Any]:
     }
 
 
-def _measure_case(
-    peers: list[Peer], target: Target, case: Case, excluded: list[str]
-) -> dict[str, Any]:
+def _measure_case(peers: list[Peer], goal: Goal, case: Case, excluded: list[str]) -> dict[str, Any]:
     n = get_num_threads() if case.all_threads else 1
     values = make_operands(case)
     out = make_out(case, values)
@@ -127,8 +175,8 @@ def _measure_case(
         out = next(iter(values.values()))
         _settle(case.operation, values)
     with thread_limit(peers, n), busy_processes(n - 1 if case.busy else 0):
-        works = prepare(_competitors(peers, target), case.operation, values, out)
-        rival = target.rival(case, values, out) if target.rival else None
+        works = prepare(_competitors(peers, goal), case.operation, values, out)
+        rival = goal.rival(case, values, out) if goal.rival else None
         if rival:
             works[rival.name] = rival.work
         seconds = race(
@@ -141,7 +189,7 @@ def _measure_case(
         times[rival.name] *= rival.factor
     opponent = rival.name if rival else fastest(times, excluded)
     ratio = times["fastact"] / times[opponent] if opponent else None
-    several = len({c.size for c in target.cases}) > 1
+    several = len({c.size for c in goal.cases}) > 1
     return {
         "operation": case.operation.name,
         "dtype": case.dtype,
@@ -154,14 +202,14 @@ def _measure_case(
         "rival": opponent,
         "excluded": [name for name in excluded if name in times],
         "ratio": ratio,
-        "met": None if ratio is None else ratio <= target.ratio,
+        "met": None if ratio is None or goal.ratio is None else ratio <= goal.ratio,
     }
 
 
-def _competitors(peers: list[Peer], target: Target) -> list[Peer]:
-    if target.alone:
+def _competitors(peers: list[Peer], goal: Goal) -> list[Peer]:
+    if goal.alone:
         return []
-    return [peer for peer in peers if target.peers is None or peer.name in target.peers]
+    return [peer for peer in peers if goal.peers is None or peer.name in goal.peers]
 
 
 def _settle(operation: Operation | RowOperation, values: dict[str, Any]) -> None:
@@ -190,21 +238,19 @@ def _errors(
         return None
     if dtype.kind in "iu":
         return {}
-    if isinstance(operation, RowOperation):
-        return _errors_of_rows(peers, operation, dtype)
-    x = inputs.sample(dtype, ERROR_INPUTS)
-    values = inputs.operands(operation, x)
-    out = np.empty_like(x)
     with thread_limit(peers, 1):
-        works = prepare(peers, operation, values, out)
+        if isinstance(operation, RowOperation):
+            return _errors_of_rows(peers, operation, dtype)
+        x = samples.sample(dtype, ERROR_INPUTS)
+        values = samples.operands(operation, x)
+        works = prepare(peers, operation, values, np.empty_like(x))
         if "fastact" not in works:
             return None
         exact = errors.exact(operation, values, dtype)
+        if exact is None:
+            return {name: {"all": None, "above": None} for name in works}
         greatest: dict[str, Errors] = {}
         for name, work in works.items():
-            if exact is None:
-                greatest[name] = {"all": None, "above": None}
-                continue
             error = errors.ulp_error(work(), exact)
             above = error[x.astype(np.float64) > ULP_FROM]
             greatest[name] = {"all": float(error.max()), "above": float(above.max())}
@@ -220,11 +266,10 @@ def _errors_of_rows(
         values = make_operands(Case(operation, dtype.name, layout=layout))
         exact = errors.exact_rows(operation, values, dtype)
         out = np.empty_like(values[operation.operands[0]])
-        with thread_limit(peers, 1):
-            for name, work in prepare(peers, operation, values, out).items():
-                of_layouts = greatest.setdefault(name, [])
-                if exact is not None:
-                    of_layouts.append(float(errors.ulp_error(work(), *exact).max()))
+        for name, work in prepare(peers, operation, values, out).items():
+            of_layouts = greatest.setdefault(name, [])
+            if exact is not None:
+                of_layouts.append(float(errors.ulp_error(work(), *exact).max()))
     return {name: {"all": max(of_layouts, default=None)} for name, of_layouts in greatest.items()}
 
 

@@ -36,12 +36,14 @@ from typing import Any
 
 import numpy as np
 
-from fastact._command.check.cases import Case, list_cases, list_peer_cases
-from fastact._command.check.measure import run_case
+from fastact._command import peers
+from fastact._command.check.measure import run_sweep
 from fastact._command.check.report import as_table, as_text, place_in_table
-from fastact._command.check.rows import check_rows
+from fastact._command.check.rows import list_row_sweeps
+from fastact._command.check.sweeps import Sweep, list_peer_sweeps, list_sweeps
 from fastact._command.console import finite, machine, progress
-from fastact._command.markup import document
+from fastact._command.markup import as_markdown
+from fastact._command.peers import Peer
 from fastact._core.runtime.threads import get_num_threads
 
 INTERRUPTED = 130
@@ -57,19 +59,16 @@ def run(options: argparse.Namespace) -> int:
     """
     others = {"NumPy": np.__version__}
     if options.peers:
-        from fastact._command import peers as packages
-
-        peers = packages.installed()
-        others |= {peer.name: peer.version for peer in peers}
+        installed: list[Peer] = peers.load_developers().installed()
+        others |= {peer.name: peer.version for peer in installed}
         with contextlib.ExitStack() as stack:
             # Not all of them can be called from several threads.
-            for peer in peers:
+            for peer in installed:
                 stack.enter_context(peer.threads(1))
-            rows, complete = _check(list(list_peer_cases(options, peers)), 1)
+            rows, complete = _check(list(list_peer_sweeps(options, installed)), 1)
     else:
-        rows, complete = _check(list(list_cases(options)), get_num_threads())
-        if complete:
-            rows += check_rows(options)
+        sweeps = [*list_sweeps(options), *list_row_sweeps(options)]
+        rows, complete = _check(sweeps, get_num_threads())
     broken = any(row["broken"] for row in rows)
     facts = machine()
     if options.format == "json":
@@ -84,37 +83,30 @@ def run(options: argparse.Namespace) -> int:
         print(as_text(rows, complete))
     else:
         tables = [as_table(rows, complete)]
-        print(document(tables, options.format, options.command_line, facts, others))
+        print(as_markdown(tables, facts, others, options.command_line))
     return 1 if broken else 0 if complete else INTERRUPTED
 
 
-def _check(cases: Sequence[Case], workers: int) -> tuple[list[dict[str, Any]], bool]:
-    """Run the cases until the end or Ctrl-C."""
+def _check(sweeps: Sequence[Sweep], workers: int) -> tuple[list[dict[str, Any]], bool]:
+    """Run the sweeps until the end or Ctrl-C."""
     rows: list[dict[str, Any]] = []
-    total = sum(_weight(case, case.inputs.size) for case in cases)
+    total = sum(sweep.cost * sweep.inputs.size for sweep in sweeps)
     past = shown = 0
     with progress(100) as step:
 
         def advance(done: int) -> None:
             nonlocal shown
-            while shown < 100 * (past + _weight(case, done)) // total:
-                step(f"{case.operation.name} {case.dtype} {case.operands}".strip())
+            while shown < 100 * (past + sweep.cost * done) // total:
+                step(f"{sweep.operation.name} {sweep.dtype} {sweep.operands}".strip())
                 shown += 1
 
-        for case in cases:
-            tallies, complete = run_case(case, workers, advance)
+        for sweep in sweeps:
+            tallies, complete = run_sweep(sweep, workers, advance)
             rows += [
-                place_in_table(case, who, tally, complete)
-                for who, tally in zip(case.computes, tallies, strict=True)
+                place_in_table(sweep, who, tally, complete)
+                for who, tally in zip(sweep.computes, tallies, strict=True)
             ]
             if not complete:
                 return rows, False
-            past += _weight(case, case.inputs.size)
+            past += sweep.cost * sweep.inputs.size
     return rows, True
-
-
-def _weight(case: Case, inputs: int) -> int:
-    """Estimate how many nanoseconds inputs take."""
-    if case.dtype == "float64":
-        return inputs * (60_000 if case.operation.costly else 30_000)
-    return inputs * (80 if case.operation.costly else 20)

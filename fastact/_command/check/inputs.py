@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastact._command.errors import float_info
-from fastact._command.inputs import sample
+from fastact._command.samples import sample
 
 Array = NDArray[Any]
 

@@ -5,34 +5,34 @@ from collections.abc import Iterable, Sequence
 from textwrap import fill
 from typing import Any
 
-from fastact._command.check.cases import Case
 from fastact._command.check.measure import Extreme, Tally
+from fastact._command.check.sweeps import Sweep
 from fastact._command.console import table, ulp
 from fastact._command.markup import Table
 
 WIDTH = 80
 
 
-def place_in_table(case: Case, who: str, tally: Tally, complete: bool) -> dict[str, Any]:
-    """Describe what was measured of one who computes a case."""
+def place_in_table(sweep: Sweep, who: str, tally: Tally, complete: bool) -> dict[str, Any]:
+    """Describe what was measured of one who computes a sweep."""
 
     def place(extreme: Extreme) -> dict[str, str]:
         """Tell where it is, in the fewest digits needed. Constant operands are left out."""
-        return {k: str(v) for k, v in extreme.values.items() if k in "xy" or case.sampled}
+        return {k: str(v) for k, v in extreme.values.items() if k in "xy" or sweep.sampled}
 
     error = tally.error.size if tally.error.size >= 0 else None
-    over = error is not None and case.bound is not None and not error <= case.bound
+    over = error is not None and sweep.bound is not None and not error <= sweep.bound
     return {
-        "operation": case.operation.name,
-        "operands": case.operands,
-        "dtype": str(case.dtype),
+        "operation": sweep.operation.name,
+        "operands": sweep.operands,
+        "dtype": str(sweep.dtype),
         "by": who,
         "inputs": tally.inputs,
         "complete": complete,
         "error": error,
         "at": place(tally.error),
         "misrounded": None if error is None else tally.misrounded,
-        "bound": case.bound,
+        "bound": sweep.bound,
         "faults": {
             name: {"count": fault.count, "at": place(fault)} for name, fault in tally.faults.items()
         },

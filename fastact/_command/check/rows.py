@@ -1,18 +1,17 @@
-"""The check of operations on rows: errors over samples, and the same bits everywhere."""
+"""The sweeps of operations on rows: errors over samples, and the same bits everywhere."""
 
 import argparse
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastact._command.check.cases import float_types
-from fastact._command.errors import exact_rows, rounded, ulp_error, wider
+from fastact._command.check.inputs import Inputs
+from fastact._command.check.sweeps import SEED, Array, Sweep, Values, call, float_types
 from fastact._core import ufuncs
-from fastact._core.operations import ROW_OPERATIONS, RowOperation
+from fastact._core.operations import ROW_OPERATIONS
 
-Array = NDArray[Any]
 # The shortest rows, those that fill a vector or do not, and such as are computed in several
 # pieces. The error of a sum grows with its length.
 LENGTHS = (1, 2, 3, 10, 64, 1000, 33_000)
@@ -25,105 +24,75 @@ SHARES = (0.45, 1e-3, 2e-6, 1e-10)
 # Elements of each length and scale.
 ELEMENTS = 1 << 14
 MANY_ELEMENTS = 1 << 20
-SEED = 20240229
 
 
-def check_rows(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """Measure each operation and dtype; yield lines of the report, one per instruction set."""
+@dataclass(frozen=True)
+class RowSweep(Sweep):
+    """An operation on rows. Its inputs are draws, each of some rows of one length.
+
+    Attributes
+    ----------
+    places : tuple of int
+        Of each draw, how many of the same length are before it.
+    """
+
+    operands = "rows sampled"
+    block = 1
+    cost = 100 * ELEMENTS
+    places: tuple[int, ...] = ()
+
+    def values(self, start: int) -> Values:
+        """Make the operands of a draw, by name; the same ones in every run."""
+        x = self.inputs.part(start, start + 1).astype(self.dtype)
+        if self.operation.output_of is None:
+            return {"x": x}
+        random = np.random.default_rng([SEED, x.shape[1], self.places[start]])
+        output = ufuncs.row_ufuncs[self.operation.output_of](x)
+        return {"grad": random.normal(0, 1, x.shape).astype(self.dtype), "y": output}
+
+    def at(self, values: Values, index: int) -> dict[str, Any]:
+        """Tell the length of the row, and which of the rows of that draw it is."""
+        elements = next(iter(values.values())).shape[1]
+        return {"elements": elements, "row": index // elements}
+
+
+def list_row_sweeps(options: argparse.Namespace) -> Iterator[RowSweep]:
+    """List what is to be checked of operations on rows."""
     isas = [name for name in ufuncs.supported if options.isa in (None, name)]
     tables = {isa: ufuncs.make_row_ufuncs(isa) for isa in isas}
-    operations = [op for op in ROW_OPERATIONS if options.operation in (None, op.name)]
     elements = MANY_ELEMENTS if options.exhaustive else ELEMENTS
     lengths = LENGTHS + MORE_LENGTHS if options.exhaustive else LENGTHS
+    by_length = [_draws(n, elements) for n in lengths]
+    draws = [draw for of_length in by_length for draw in of_length]
+    places = tuple(i for of_length in by_length for i in range(len(of_length)))
+    inputs = Inputs(len(draws), lambda start, stop: _draw(*draws[start]))
     for dtype in float_types():
-        for operation in operations:
-            functions = {isa: tables[isa][operation.name] for isa in isas}
-            yield from _measure(operation, dtype, functions, lengths, elements)
+        for operation in ROW_OPERATIONS:
+            if options.operation in (None, operation.name):
+                computes = {isa: call(tables[isa][operation.name]) for isa in isas}
+                bounds = operation.bounds
+                bound = bounds.wide if dtype.itemsize > 2 else bounds.narrow
+                yield RowSweep(operation, dtype, True, inputs, computes, bound=bound, places=places)
 
 
-def _measure(
-    operation: RowOperation,
-    dtype: np.dtype[Any],
-    functions: dict[str, Any],
-    lengths: tuple[int, ...],
-    elements: int,
-) -> Iterator[dict[str, Any]]:
-    bound = operation.bounds.wide if dtype.itemsize > 2 else operation.bounds.narrow
-    rows: dict[str, dict[str, Any]] = {}
-    for isa in functions:
-        rows[isa] = {
-            "operation": operation.name,
-            "operands": "rows sampled",
-            "dtype": str(dtype),
-            "by": isa,
-            "inputs": 0,
-            "complete": True,
-            "error": None if wider(dtype) is None else 0.0,
-            "at": {},
-            "misrounded": None if wider(dtype) is None else 0,
-            "bound": bound,
-            "faults": {},
-            "broken": False,
-        }
-    for operands in _draw(operation, dtype, lengths, elements):
-        exact = exact_rows(operation, dict(zip(operation.operands, operands, strict=True)), dtype)
-        first: Array | None = None
-        for isa, row in rows.items():
-            result = functions[isa](*operands)
-            row["inputs"] += result.size
-            if exact is not None:
-                _add_errors(row, result, *exact)
-            first = result if first is None else first
-            kind = f"u{dtype.itemsize}"
-            different = (result.view(kind) != first.view(kind)).any(-1)
-            if different.any():
-                at = {"elements": str(result.shape[1]), "row": str(int(different.argmax()))}
-                fault = row["faults"].setdefault("bits differ", {"count": 0, "at": at})
-                fault["count"] += int(different.sum())
-    for row in rows.values():
-        over = row["error"] is not None and not row["error"] <= bound
-        row["broken"] = over or bool(row["faults"])
-        yield row
+def _draws(n: int, elements: int) -> list[tuple[int, int, float, int | None]]:
+    """List draws of rows: how many elements, how many rows, the scale, and which of `SHARES`.
 
-
-def _draw(
-    operation: RowOperation, dtype: np.dtype[Any], lengths: tuple[int, ...], elements: int
-) -> Iterator[tuple[Array, ...]]:
-    """Make the operands, the same ones in every run."""
-    for n in lengths:
-        for index, x in enumerate(_draw_rows(n, elements)):
-            x = x.astype(dtype)
-            if operation.output_of is None:
-                yield (x,)
-            else:
-                random = np.random.default_rng([SEED, n, index])
-                output = ufuncs.row_ufuncs[operation.output_of](x)
-                yield random.normal(0, 1, x.shape).astype(dtype), output
-
-
-def _draw_rows(n: int, elements: int) -> Iterator[Array]:
-    """Make rows of normal numbers, and rows with one large element among equal or normal ones.
-
-    There is one of each kind if a row has more than `elements`.
+    There is one row of each kind if it has more than `elements`.
     """
-    shape = max(1, elements // n), n
     scales, shares = (SCALES, SHARES) if n <= elements else (SCALES[1:2], SHARES[:1])
-    for scale in scales:
-        yield np.random.default_rng([SEED, n, int(100 * scale)]).normal(0, scale, shape)
-    for index, share in enumerate(shares if n > 1 else ()):
-        x = np.full(shape, np.log(share / (n - 1)))
-        random = np.random.default_rng([SEED, n, index])
-        # Half of the rows: the errors of equal terms add up.
-        x[1::2] += random.normal(0, 1, x[1::2].shape)
-        x[:, random.integers(n)] = 0
-        yield x
+    draws: list[tuple[int, int, float, int | None]]
+    draws = [(n, max(1, elements // n), scale, None) for scale in scales]
+    return draws + [(n, max(1, elements // n), 1, i) for i in range(len(shares) if n > 1 else 0)]
 
 
-def _add_errors(row: dict[str, Any], result: Array, exact: Array, size: Array) -> None:
-    error = ulp_error(result, exact, size)
-    worst = int(np.argmax(error))
-    if not error.flat[worst] <= row["error"]:
-        row["error"] = float(error.flat[worst])
-        length = result.shape[1]
-        row["at"] = {"elements": str(length), "row": str(worst // length)}
-    row["misrounded"] += int(np.count_nonzero(result != rounded(exact, result.dtype)))
+def _draw(n: int, rows: int, scale: float, share: int | None) -> Array:
+    """Make normal numbers, or one large element in each row, among equal or normal ones."""
+    if share is None:
+        return np.random.default_rng([SEED, n, int(100 * scale)]).normal(0, scale, (rows, n))
+    x = np.full((rows, n), np.log(SHARES[share] / (n - 1)))
+    random = np.random.default_rng([SEED, n, share])
+    # Half of the rows: the errors of equal terms add up.
+    x[1::2] += random.normal(0, 1, x[1::2].shape)
+    x[:, random.integers(n)] = 0
+    return x

@@ -74,9 +74,8 @@ class Record:
     output_of : str, optional
         The name of the activation whose output an operand `y` is.
     peers : mapping of str to Any
-        How other packages compute it, by the name of the peer. Each class in
-        `fastact._command.peers` says what it expects here. A package that lacks the operation
-        is left out.
+        How other packages compute it, by the name of the peer. Each class in `asv_bench/peers`
+        says what it expects here. A package that lacks the operation is left out.
     """
 
     name: str

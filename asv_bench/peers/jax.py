@@ -3,8 +3,7 @@
 import functools
 from typing import Any
 
-from fastact._command.peers.base import Array, Peer, Work
-from fastact._core.operations import Operation, RowOperation
+from fastact._command.peers import Peer, Request, Work
 
 
 class JAX(Peer):
@@ -22,23 +21,15 @@ class JAX(Peer):
         self._package.config.update("jax_enable_x64", True)
         self._device = self._package.devices("cpu")[0]
 
-    def _work(
-        self,
-        operation: Operation | RowOperation,
-        arrays: dict[str, Array],
-        parameters: dict[str, float],
-        out: Array | None,
-    ) -> Work | None:
-        if self.name not in operation.peers:
-            return None
+    def _work(self, request: Request) -> Work | None:
         vjp = self._package.vjp
-        named = operation.peers[self.name]
+        named, arrays = request.recipe, request.arrays
         name, settings = (named, {}) if isinstance(named, str) else named
         activation: Any = getattr(self._package.nn, name)
-        if settings or parameters:
-            activation = functools.partial(activation, **settings, **parameters)
+        if settings or request.parameters:
+            activation = functools.partial(activation, **settings, **request.parameters)
         call = activation
-        if not operation.forward:
+        if not request.operation.forward:
 
             def call(grad: Any, x: Any) -> Any:
                 return vjp(activation, x)[1](grad)[0]

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastact._command.peers.base import Array, Peer, Work
-from fastact._core.operations import Operation, RowOperation
+from fastact._command.peers import Peer, Request, Work
 
 
 class ONNXRuntime(Peer):
@@ -23,20 +22,12 @@ class ONNXRuntime(Peer):
         self._unsupported = (TypeError, KeyError, errors.NotImplemented, errors.InvalidGraph)
         self._sessions: dict[tuple[Any, ...], Any] = {}
 
-    def _work(
-        self,
-        operation: Operation | RowOperation,
-        arrays: dict[str, Array],
-        parameters: dict[str, float],
-        out: Array | None,
-    ) -> Work | None:
-        if self.name not in operation.peers:
-            return None
-        x = arrays["x"]
-        numbers = tuple(parameters.values())
+    def _work(self, request: Request) -> Work | None:
+        x, out = request.arrays["x"], request.out
+        numbers = tuple(request.parameters.values())
         if x.itemsize == 8 and any(float(np.float32(number)) != number for number in numbers):
             return None  # an attribute is a float32, whatever the type
-        session = self._session(operation, x.dtype, numbers)
+        session = self._session(request, x.dtype, numbers)
         names = {"run": session.run, "feed": {"x": x}}
         statement = 'run(["y"], feed)[0]'
         if out is not None and out.flags.c_contiguous:
@@ -58,22 +49,19 @@ class ONNXRuntime(Peer):
         return Work(statement, names)
 
     def _session(
-        self,
-        operation: Operation | RowOperation,
-        dtype: np.dtype[Any],
-        parameters: tuple[float, ...],
+        self, request: Request, dtype: np.dtype[Any], parameters: tuple[float, ...]
     ) -> Any:
         """Make a model of the one operator, for any shape."""
-        key = operation.name, dtype, parameters, self._threads
+        key = request.operation.name, dtype, parameters, self._threads
         if key not in self._sessions:
             helper = importlib.import_module("onnx.helper")
             kind = helper.np_dtype_to_tensor_dtype(dtype)
-            operator, *attributes = operation.peers[self.name]
+            operator, *attributes = request.recipe
             node = helper.make_node(operator, ["x"], ["y"])
             for attribute, value in zip(attributes, parameters, strict=True):
                 node.attribute.append(helper.make_attribute(attribute, value))
             values = ([helper.make_tensor_value_info(name, kind, None)] for name in "xy")
-            graph = helper.make_graph([node], operation.name, *values)
+            graph = helper.make_graph([node], request.operation.name, *values)
             # Versions that every runtime of the last years can read.
             opsets = [helper.make_opsetid("", 17)]
             model = helper.make_model(graph, opset_imports=opsets, ir_version=8)

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastact._command.peers.base import Array, Peer, Work
-from fastact._core.operations import Operation, RowOperation
+from fastact._command.peers import Array, Peer, Request, Work
 
 
 class PyTorch(Peer):
@@ -27,17 +26,9 @@ class PyTorch(Peer):
     def _parameter(self, value: Any) -> Any:
         return value if np.size(value) > 1 else super()._parameter(value)
 
-    def _work(
-        self,
-        operation: Operation | RowOperation,
-        arrays: dict[str, Array],
-        parameters: dict[str, Any],
-        out: Array | None,
-    ) -> Work | None:
-        if self.name not in operation.peers:
-            return None
+    def _work(self, request: Request) -> Work | None:
+        _, statements, arrays, parameters, out = request
         names: dict[str, Any] = {"torch": self._package, **parameters}
-        statements = operation.peers[self.name]
         statement = statements[out is not None]
         for name, value in parameters.items():
             if not isinstance(value, np.ndarray):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fastact._command.check import inputs
 from fastact._command.errors import exact
 from fastact._core import ufuncs
-from fastact._core.operations import BY_NAME, OPERATIONS, Operation
+from fastact._core.operations import BY_NAME, OPERATIONS, Operation, RowOperation
 
 if TYPE_CHECKING:
     from fastact._command.peers import Peer
@@ -31,12 +31,12 @@ NEAR = 16
 
 
 @dataclass(frozen=True)
-class Case:
+class Sweep:
     """One operation and dtype over inputs. It has a line of the report for each who computes.
 
     Attributes
     ----------
-    operation : Operation
+    operation : Operation or RowOperation
     dtype : numpy.dtype
     sampled : bool
         Whether the operands besides the input are pseudo-random, not constant.
@@ -50,7 +50,7 @@ class Case:
         bits are compared.
     """
 
-    operation: Operation
+    operation: Operation | RowOperation
     dtype: np.dtype[Any]
     sampled: bool
     inputs: inputs.Inputs
@@ -74,6 +74,13 @@ class Case:
     def block(self) -> int:
         """How many inputs to take at a time."""
         return SLOW_BLOCK if self.dtype == np.float64 else BLOCK
+
+    @property
+    def cost(self) -> int:
+        """How many nanoseconds an input takes, about."""
+        if self.dtype == np.float64:
+            return 60_000 if self.operation.costly else 30_000
+        return 80 if self.operation.costly else 20
 
     def values(self, start: int) -> Values:
         """Make the operands of a block, by name; the same ones in every run."""
@@ -99,24 +106,28 @@ class Case:
                 values[name] = np.full_like(x, constant) if name == "grad" else constant
         return values
 
+    def at(self, values: Values, index: int) -> dict[str, Any]:
+        """Tell what an element of a result is computed from."""
+        return {name: v[index] if np.ndim(v) else v for name, v in values.items()}
+
     def _constant(self, name: str) -> Any:
         return 1.0 if name == "grad" else self.operation.default
 
 
-def list_cases(options: argparse.Namespace) -> Iterator[Case]:
+def list_sweeps(options: argparse.Namespace) -> Iterator[Sweep]:
     """List what is to be checked."""
     isas = [name for name in ufuncs.supported if options.isa in (None, name)]
     tables = {isa: ufuncs.make_ufuncs(isa) for isa in isas}
     for dtype in float_types():
         for operation in _chosen(options):
-            computes = {isa: _call(tables[isa][operation.name]) for isa in isas}
+            computes = {isa: call(tables[isa][operation.name]) for isa in isas}
             for sampled in (False, True) if len(operation.operands) > 1 else (False,):
                 bounds = operation.bounds
                 narrow = bounds.narrow_sampled if sampled else bounds.narrow
                 bound = bounds.wide if dtype.itemsize > 2 else narrow
                 near = near_zeros(operation, dtype) if sampled and dtype.itemsize == 2 else None
                 chosen = inputs.choose(dtype, options.exhaustive, sampled, near)
-                yield Case(operation, dtype, sampled, chosen, computes, bound=bound)
+                yield Sweep(operation, dtype, sampled, chosen, computes, bound=bound)
 
 
 def near_zeros(operation: Operation, dtype: np.dtype[Any]) -> Array | None:
@@ -139,7 +150,8 @@ def _chosen(options: argparse.Namespace) -> list[Operation]:
     return [op for op in OPERATIONS if options.operation in (None, op.name)]
 
 
-def _call(ufunc: Callable[..., Any]) -> Compute:
+def call(ufunc: Callable[..., Any]) -> Compute:
+    """Make a function of operands by name."""
     return lambda values: np.asarray(ufunc(*values.values()))
 
 
@@ -156,7 +168,7 @@ def float_types() -> list[np.dtype[Any]]:
     return dtypes
 
 
-def list_peer_cases(options: argparse.Namespace, peers: "list[Peer]") -> Iterator[Case]:
+def list_peer_sweeps(options: argparse.Namespace, peers: "list[Peer]") -> Iterator[Sweep]:
     """List the cases of peers and of fastact, for operations that are not correctly rounded.
 
     Where there is an exponential in it, the inputs are tried a second time without those at
@@ -169,16 +181,16 @@ def list_peer_cases(options: argparse.Namespace, peers: "list[Peer]") -> Iterato
         for dtype in (np.dtype(np.float32), np.dtype(np.float64)):
             exhaustive = options.exhaustive and len(operation.operands) == 1
             chosen = inputs.choose(dtype, exhaustive, sampled=False)
-            case = Case(operation, dtype, False, chosen, {})
-            values = case.values(0)
-            case.computes["fastact"] = _call(ufuncs.ufuncs[operation.name])
+            sweep = Sweep(operation, dtype, False, chosen, {})
+            values = sweep.values(0)
+            sweep.computes["fastact"] = call(ufuncs.ufuncs[operation.name])
             for peer in peers:
                 out = np.empty_like(next(iter(values.values())))
                 if peer.prepare(operation, values, out) is not None:
-                    case.computes[f"{peer.name} {peer.version}"] = _call_peer(peer, operation)
-            yield case
+                    sweep.computes[f"{peer.name} {peer.version}"] = _call_peer(peer, operation)
+            yield sweep
             if operation.costly:
-                yield replace(case, limit=-float(np.log(np.finfo(dtype).smallest_normal)))
+                yield replace(sweep, limit=-float(np.log(np.finfo(dtype).smallest_normal)))
 
 
 def _call_peer(peer: "Peer", operation: Operation) -> Compute:

@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fastact._command.peers.base import Array, Peer, Work
-from fastact._core.operations import Operation, RowOperation
+from fastact._command.peers import Array, Peer, Request, Work
 
 
 class Numba(Peer):
@@ -32,15 +31,8 @@ class Numba(Peer):
         self._unsupported = (TypeError, NotImplementedError, error)
         self._kernels: dict[tuple[Any, ...], Any] = {}
 
-    def _work(
-        self,
-        operation: Operation | RowOperation,
-        arrays: dict[str, Array],
-        parameters: dict[str, float],
-        out: Array | None,
-    ) -> Work | None:
-        if self.name not in operation.peers:
-            return None
+    def _work(self, request: Request) -> Work | None:
+        arrays, out = request.arrays, request.out
         values = dict(arrays) if out is None else {**arrays, "out": out}
         first = next(iter(values.values()))
         shape = first.shape
@@ -49,7 +41,7 @@ class Numba(Peer):
         if flat:
             values = {name: array.reshape(-1) for name, array in values.items()}
         form = "ufunc" if not flat else "fresh" if out is None else "loop"
-        kernel = self._kernel(operation, list(arrays), first.dtype, parameters, form)
+        kernel = self._kernel(request, first.dtype, form)
 
         def result(value: Any) -> Array:
             done: Array = next(reversed(values.values())) if value is None else value
@@ -57,24 +49,18 @@ class Numba(Peer):
 
         return Work(f"call({', '.join(values)})", {"call": kernel, **values}, result)
 
-    def _kernel(
-        self,
-        operation: Operation | RowOperation,
-        operands: list[str],
-        dtype: np.dtype[Any],
-        parameters: dict[str, float],
-        form: str,
-    ) -> Any:
+    def _kernel(self, request: Request, dtype: np.dtype[Any], form: str) -> Any:
         """Find the compiled function of a form: "loop" into `out`, "fresh" or "ufunc"."""
+        operation, parameters = request.operation, request.parameters
         key = operation.name, dtype, tuple(parameters.values()), form, self._threads > 1
         if key not in self._kernels:
-            named = operation.peers[self.name]
-            expression, constants = named if isinstance(named, tuple) else (named, {})
-            formula = _formula(expression, parameters | constants, operands, dtype)
+            recipe = request.recipe
+            expression, constants = recipe if isinstance(recipe, tuple) else (recipe, {})
+            formula = _formula(expression, parameters | constants, list(request.arrays), dtype)
             self._kernels[key] = (
                 self._package.vectorize(formula)
                 if form == "ufunc"
-                else self._loop(formula, len(operands), form == "fresh")
+                else self._loop(formula, len(request.arrays), form == "fresh")
             )
         return self._kernels[key]
 

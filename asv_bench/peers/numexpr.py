@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fastact._command.peers.base import Array, Peer, Work
-from fastact._core.operations import Operation, RowOperation
+from fastact._command.peers import Peer, Request, Work
 
 
 class NumExpr(Peer):
@@ -19,26 +18,21 @@ class NumExpr(Peer):
 
     name, modules = "numexpr", ("numexpr",)
 
-    def _work(
-        self,
-        operation: Operation | RowOperation,
-        arrays: dict[str, Array],
-        parameters: dict[str, float],
-        out: Array | None,
-    ) -> Work | None:
-        named = operation.peers.get(self.name)
+    def _work(self, request: Request) -> Work | None:
+        named, arrays = request.recipe, request.arrays
         expression, constants = named if isinstance(named, tuple) else (named, {})
         dtype = next(iter(arrays.values())).dtype
         kind = {"float32": float, "float64": np.float64}.get(dtype.name)  # in its language
-        if expression is None or kind is None:
+        if kind is None:
             return None
         values: dict[str, Any] = dict(arrays)
-        values |= {n: np.array(value, dtype) for n, value in (parameters | constants).items()}
+        values |= {
+            n: np.array(value, dtype) for n, value in (request.parameters | constants).items()
+        }
         # `evaluate` looks up names, types and cache anew in every call.
         signature = [(name, kind) for name in values]
-        names = {"call": self._package.NumExpr(expression, signature), "out": out, **values}
-        call = f"{', '.join(values)}, ex_uses_vml={self._package.use_vml}"
-        return Work(f"call({call})" if out is None else f"call({call}, out=out)", names)
+        function = self._package.NumExpr(expression, signature)
+        return Work.of(function, values, request.out, f", ex_uses_vml={self._package.use_vml}")
 
     @contextlib.contextmanager
     def threads(self, n: int) -> Iterator[None]:

@@ -1,4 +1,7 @@
-"""The same operations as other packages do them, for comparison.
+"""What only developers run: peers of fastact, goals of its speed, and an epoch of training.
+
+``fastact bench --peers`` and ``--epoch``, and ``fastact check --peers``, import this package by its
+path, from a source tree; it is not installed.
 
 A peer is a package that is installed here: NumPy, SciPy, PyTorch, numba, numexpr, ONNX Runtime
 or JAX. Each is used the way an expert would. Results go into `out` where the package can write
@@ -10,16 +13,14 @@ that is what they are for. The others are asked for those that they offer.
 import importlib.util
 import sys
 
-from fastact._command.peers.base import Peer
-from fastact._command.peers.jax import JAX
-from fastact._command.peers.numba import Numba
-from fastact._command.peers.numexpr import NumExpr
-from fastact._command.peers.numpy import NumPy
-from fastact._command.peers.onnx_runtime import ONNXRuntime
-from fastact._command.peers.pytorch import PyTorch
-from fastact._command.peers.scipy import SciPy
+from fastact._command.peers import NumPy, Peer
 
-__all__ = ["PEERS", "Peer", "installed"]
+from .jax import JAX
+from .numba import Numba
+from .numexpr import NumExpr
+from .onnx_runtime import ONNXRuntime
+from .pytorch import PyTorch
+from .scipy import SciPy
 
 PEERS = (NumPy, SciPy, PyTorch, Numba, NumExpr, ONNXRuntime, JAX)
 

@@ -1,23 +1,23 @@
-"""The table of targets: kinds of work, and the ratios of times that are aimed at.
+"""The table of goals: kinds of work, and the ratios of times that are aimed at.
 
-A target has several cases. A new operation belongs to the targets of its kind by its record: by
-the passes it is, and by whether it is costly. The targets of sigmoid and relu alone are those
-that these two were built for.
+A goal has several cases. A new operation belongs to the goals of its kind by its record: by the
+passes it is, and by whether it is costly. The goals of sigmoid and relu alone are those that
+these two were built for.
 """
 
 import functools
 import math
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastact._command.bench.cases import CACHED, IMAGE, ROWS, Case, cases, make_operands
-from fastact._command.peers.base import Work
-from fastact._command.peers.fastact import Fastact
+from fastact._command.bench.arrays import IMAGES, ROWS
+from fastact._command.bench.cases import CACHED, Case, cases, make_operands
+from fastact._command.bench.race import LARGE, SMALL, Goal, Rival
+from fastact._command.peers import Fastact, Work
 from fastact._core.operations import (
     BY_NAME,
     OPERATIONS,
@@ -30,45 +30,7 @@ from fastact._core.runtime.threads import get_num_threads, set_num_threads
 
 Array = NDArray[Any]
 
-SMALL = 16
 MEDIUM = 1 << 10
-LARGE = 1 << 24
-
-
-@dataclass(frozen=True)
-class Rival:
-    """What else fastact is compared with: the work, and a factor for its time."""
-
-    name: str
-    work: Work
-    factor: float = 1.0
-
-
-@dataclass(frozen=True)
-class Target:
-    """A kind of work, and the ratio that is aimed at.
-
-    Attributes
-    ----------
-    work : str
-    ratio : float
-        The time of fastact divided by that of the rival, at most.
-    cases : tuple of Case
-    rival : callable, optional
-        Makes the rival from a case, its operands and `out`. By default the rival is the fastest
-        peer.
-    peers : tuple of str, optional
-        Names of the peers that compete; all of them by default.
-    alone : bool, default False
-        Whether the peers do not even take part, because the rival is fastact itself, or memory.
-    """
-
-    work: str
-    ratio: float
-    cases: tuple[Case, ...]
-    rival: Callable[[Case, dict[str, Any], Array | None], Rival] | None = None
-    peers: tuple[str, ...] | None = None
-    alone: bool = False
 
 
 # -------------------------------------------------------------------------- rivals
@@ -141,7 +103,7 @@ OTHERS = tuple(o for o in COSTLY if o not in sigmoid.OPERATIONS)
 
 _SIGMOID, _RELU = [BY_NAME["sigmoid"]], [BY_NAME["relu"]]
 _LEAKY_RELU, _LEAKY_RELU_BACKWARD = [BY_NAME["leaky_relu"]], [BY_NAME["leaky_relu_backward"]]
-_MATRIX, _NARROW_MATRIX, _IMAGES = 4096 * 64, 65536 * 8, 16 * math.prod(IMAGE)
+_MATRIX, _NARROW_MATRIX = 4096 * 64, 65536 * 8
 _SHARED = tuple(
     case
     for layout in ("contiguous", "256 of 320 columns")
@@ -165,73 +127,62 @@ def _rows(operations: tuple[RowOperation, ...]) -> tuple[Case, ...]:
     )
 
 
-_ALL_TARGETS = (
-    Target("16 elements, out=", 0.40, cases(OPERATIONS, sizes=[SMALL])),
-    Target("16 elements, new result", 0.60, cases(OPERATIONS, sizes=[SMALL], out=False)),
-    Target(
-        "no exponential, 1,024 and 65,536",
-        1.0,
-        cases(SIMPLE, FLOATS, [MEDIUM, CACHED]),
+_ALL_GOALS = (
+    Goal("16 elements, out=", 0.40, cases(OPERATIONS, sizes=[SMALL])),
+    Goal("16 elements, new result", 0.60, cases(OPERATIONS, sizes=[SMALL], out=False)),
+    Goal("no exponential, 1,024 and 65,536", 1.0, cases(SIMPLE, FLOATS, [MEDIUM, CACHED])),
+    Goal("sigmoid, 1,024", 0.80, cases(_SIGMOID, sizes=[MEDIUM])),
+    Goal("sigmoid, 65,536", 0.95, cases(_SIGMOID, FLOATS)),
+    Goal("gradient from the output, 65,536", 1.0, cases(FROM_OUTPUT, FLOATS)),
+    Goal(
+        "sigmoid_backward, 65,536", 1.6, cases([BY_NAME["sigmoid_backward"]], FLOATS), _own_sigmoid
     ),
-    Target("sigmoid, 1,024", 0.80, cases(_SIGMOID, sizes=[MEDIUM])),
-    Target("sigmoid, 65,536", 0.95, cases(_SIGMOID, FLOATS)),
-    Target("gradient from the output, 65,536", 1.0, cases(FROM_OUTPUT, FLOATS)),
-    Target(
-        "sigmoid_backward, 65,536",
-        1.6,
-        cases([BY_NAME["sigmoid_backward"]], FLOATS),
-        _own_sigmoid,
-    ),
-    Target(
-        "other exponentials, 65,536",
-        1.0,
-        cases(OTHERS, FLOATS),
-    ),
-    Target("16 Mi, out=", 1.10, _BOUND_BY_MEMORY, memcpy, alone=True),
-    Target(
+    Goal("other exponentials, 65,536", 1.0, cases(OTHERS, FLOATS)),
+    Goal("16 Mi, out=", 1.10, _BOUND_BY_MEMORY, memcpy, alone=True),
+    Goal(
         "exponential, float32, 16 Mi, out=",
         1.30,
         cases([o for o in COSTLY if o.forward], sizes=[LARGE]),
         memcpy,
         alone=True,
     ),
-    Target(
+    Goal(
         "16 Mi, out=",
         1.10,
         cases(OPERATIONS, FLOATS, [LARGE], all_threads=True),
         memcpy,
         alone=True,
     ),
-    Target("16 Mi, new result, second call on", 0.50, cases(OPERATIONS, sizes=[LARGE], out=False)),
-    Target(
+    Goal("16 Mi, new result, second call on", 0.50, cases(OPERATIONS, sizes=[LARGE], out=False)),
+    Goal(
         "sigmoid, 65,536, stride 2 and transposed",
         0.30,
         cases(_SIGMOID, layout="stride 2") + cases(_SIGMOID, layout="transposed"),
     ),
-    Target(
+    Goal(
         "relu, 65,536, stride 2 and transposed",
         0.80,
         cases(_RELU, layout="stride 2") + cases(_RELU, layout="transposed"),
     ),
-    Target(
+    Goal(
         "sigmoid on denormal inputs, 65,536",
         1.2,
         cases(_SIGMOID, FLOATS, layout="denormal"),
         _own_with_ordinary_inputs,
         alone=True,
     ),
-    Target(
+    Goal(
         "in place, 65,536",
         1.0,
         cases(OPERATIONS, FLOATS, layout="in place"),
         _own_out_of_place,
         alone=True,
     ),
-    Target("16-bit types, 65,536", 0.80, cases(FORWARD, NARROW)),
-    Target("softmax of rows, out=", 0.80, _rows(_SOFTMAX)),
-    Target("logarithm and gradients of softmax of rows, out=", 0.95, _rows(_OTHER_ROWS)),
-    Target("a row, 65,536, out=", 0.95, cases(ROW_OPERATIONS)),
-    Target(
+    Goal("16-bit types, 65,536", 0.80, cases(FORWARD, NARROW)),
+    Goal("softmax of rows, out=", 0.80, _rows(_SOFTMAX)),
+    Goal("logarithm and gradients of softmax of rows, out=", 0.95, _rows(_OTHER_ROWS)),
+    Goal("a row, 65,536, out=", 0.95, cases(ROW_OPERATIONS)),
+    Goal(
         "slope that is a NumPy scalar or an array of one, 16, out=",
         0.40,
         tuple(
@@ -240,52 +191,48 @@ _ALL_TARGETS = (
             for case in cases(_LEAKY_RELU, sizes=[SMALL], slope=slope)
         ),
     ),
-    Target(
+    Goal(
         "slope that is a float64 scalar, 16, new result",
         1.0,
         cases(_LEAKY_RELU, sizes=[SMALL], slope="float64 scalar", out=False),
     ),
-    Target(
+    Goal(
         "gradient with a slope that is a NumPy scalar, 1,024",
         0.60,
         cases(_LEAKY_RELU_BACKWARD, sizes=[MEDIUM], slope="NumPy scalar", out=False),
     ),
-    Target(
+    Goal(
         "slope per column, channel and row, new result",
         0.70,
         cases(_LEAKY_RELU, sizes=[_MATRIX], layout="matrix", slope="slope per column", out=False)
         + cases(_LEAKY_RELU, sizes=[_MATRIX], layout="matrix", slope="slope per row", out=False)
-        + cases(_LEAKY_RELU, sizes=[_IMAGES], layout="NCHW", slope="slope per channel", out=False),
+        + cases(_LEAKY_RELU, sizes=[IMAGES], layout="NCHW", slope="slope per channel", out=False),
     ),
-    Target(
+    Goal(
         "view of columns, new result",
         0.70,
         cases(_RELU + _SIGMOID, sizes=[_MATRIX], layout="64 of 80 columns", out=False)
         + cases(_RELU, sizes=[_NARROW_MATRIX], layout="8 of 12 columns", out=False),
     ),
-    Target(
-        "images with the channels last, out=",
-        0.70,
-        cases(_RELU, sizes=[_IMAGES], layout="NHWC"),
-    ),
-    Target(
+    Goal("images with the channels last, out=", 0.70, cases(_RELU, sizes=[IMAGES], layout="NHWC")),
+    Goal(
         "images with the channels last, new result",
         0.80,
-        cases(_RELU, sizes=[_IMAGES], layout="NHWC", out=False),
+        cases(_RELU, sizes=[IMAGES], layout="NHWC", out=False),
     ),
-    Target(
+    Goal(
         "sigmoid of a number",
         0.50,
         cases(_SIGMOID, ["float64"], [1], layout="number", out=False)
         + cases(_SIGMOID, ["float64"], [1], layout="NumPy scalar", out=False),
         peers=("SciPy",),
     ),
-    Target(
+    Goal(
         "sigmoid of integers, 16, new result", 0.60, cases(_SIGMOID, ["int64"], [SMALL], out=False)
     ),
-    Target("relu float64, 65,536, stride 2", 0.80, cases(_RELU, ["float64"], layout="stride 2")),
-    Target("4 Mi on all threads, over one", 0.60, _SHARED, _own_on_one_thread, alone=True),
-    Target(
+    Goal("relu float64, 65,536, stride 2", 0.80, cases(_RELU, ["float64"], layout="stride 2")),
+    Goal("4 Mi on all threads, over one", 0.60, _SHARED, _own_on_one_thread, alone=True),
+    Goal(
         "4 Mi on all threads, over one, other processors busy",
         1.20,
         tuple(replace(case, busy=True) for case in _SHARED),
@@ -293,5 +240,5 @@ _ALL_TARGETS = (
         alone=True,
     ),
 )
-# A kind of work that no operation does is no target.
-TARGETS = tuple(target for target in _ALL_TARGETS if target.cases)
+# A kind of work that no operation does is no goal.
+GOALS = tuple(goal for goal in _ALL_GOALS if goal.cases)

@@ -10,14 +10,15 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
-from fastact._command.bench.trainers import BATCH, HIDDEN, INPUTS, Trainer, data, trainers
-from fastact._command.console import machine, table
+from fastact._command.console import machine
 from fastact._command.markup import Table
 from fastact._core.runtime.threads import num_threads
 
+from .trainers import BATCH, HIDDEN, INPUTS, Trainer, data, trainers
+
 ROUNDS = 101
 # The ratios of times that were aimed at.
-TARGETS = {"NumPy": 0.8, "PyTorch": 0.5, "scikit-learn": 0.5}
+GOALS = {"NumPy": 0.8, "PyTorch": 0.5, "scikit-learn": 0.5}
 DISTRIBUTIONS = {"NumPy": "numpy", "PyTorch": "torch", "scikit-learn": "scikit-learn"}
 
 
@@ -78,8 +79,8 @@ def _cells(results: dict[str, Any]) -> list[tuple[str, ...]]:
     cells: list[tuple[str, ...]] = [("", "ms/epoch", "us/batch", "ratio", "target", "KiB", "loss")]
     for name, time in seconds.items():
         ratio = target = ""
-        if name in TARGETS:
-            ratio, target = f"{seconds['fastact'] / time:.2f}", f"{TARGETS[name]:.2f}"
+        if name in GOALS:
+            ratio, target = f"{seconds['fastact'] / time:.2f}", f"{GOALS[name]:.2f}"
         times = f"{1e3 * time:.3f}", f"{1e6 * time / batches:.1f}"
         # The allocations of PyTorch cannot be seen.
         kib = "-" if name == "PyTorch" else f"{results['allocated_kib'][name]:.1f}"
@@ -87,8 +88,8 @@ def _cells(results: dict[str, Any]) -> list[tuple[str, ...]]:
     return cells
 
 
-def tables(results: dict[str, Any]) -> list[Table]:
-    """Make tables for a page."""
+def details(results: dict[str, Any]) -> list[Table]:
+    """Make the table."""
     title = (
         f"An epoch of an autoencoder {INPUTS}-{HIDDEN}-{INPUTS} on {results['samples']:,} samples, "
         f"batches of {BATCH}, float32, one thread; ratio: time of fastact / time of the other"
@@ -96,21 +97,15 @@ def tables(results: dict[str, Any]) -> list[Table]:
     return [Table(title, _cells(results), 1)]
 
 
-def report(results: dict[str, Any]) -> str:
-    """Write the results as text."""
-    facts = results["machine"]
+def summary(results: dict[str, Any]) -> list[Table]:
+    """Make no more tables."""
+    return []
+
+
+def notes(results: dict[str, Any]) -> str:
+    """Explain the table."""
     return f"""\
-fastact {facts["version"]} ({facts["isa"]}, {facts["compiler"]}) and NumPy {facts["numpy"]}
-{facts["processor"]}, Python {facts["python"]}
-
-{table(_cells(results), left=1)}
-
-One epoch of an autoencoder {INPUTS}-{HIDDEN}-{INPUTS}, relu, then linear, on \
-{results["samples"]:,} samples: mean squared
-error, SGD with momentum, batches of {BATCH}, float32, one thread. The medians of \
+One epoch: relu, then linear; mean squared error, SGD with momentum. The medians of \
 {results["rounds"]} rounds of
-taking turns, each from the same start.
-
-ratio: time of fastact / time of the other.
-KiB:   the most that an epoch after the first has allocated at a time.
-loss:  mean over the epoch; all compute the same."""
+taking turns, each from the same start. KiB: the most that an epoch after the first has
+allocated at a time. loss: mean over the epoch; all compute the same."""
