@@ -1,18 +1,11 @@
-"""Measure the tables of README.md and of these pages anew, on this machine.
+"""Measure the tables of the repository anew, on this machine.
 
     python docs/refresh.py MACHINE [PART]
 
-A table that the command `fastact` has written stands between two comments:
-
-    <!-- measured on MACHINE: COMMAND
-    START OF A TITLE
-    START OF A TITLE | FIRST CELL
-    -->
-    <!-- end -->
-
-The lines say which tables of the output stand there. Those with a first cell take single rows,
-which become one table. Without lines, it is the whole output. MACHINE is a name of your choice. The
-tables of other machines stay as they are. With PART, only commands that contain it are run.
+`asv_bench/measured/MACHINE` has what commands have printed, one in each file, below the command.
+Those that contain PART are run again. MACHINE is a name of your choice. Then tables of README.md
+and of these pages are made anew, between the comments `<!-- rows of FILE -->` and `<!-- end -->`: a
+row is replaced by those of the first table of FILE that have its first cell.
 """
 
 import re
@@ -22,76 +15,42 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+MEASURED = ROOT / "asv_bench" / "measured"
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
-BLOCK = re.compile(
-    r"(<!-- measured on (?P<machine>[\w-]+): (?P<command>[^\n]+)\n(?P<lines>(?:[^\n]+\n)*?)-->\n)"
-    r"(?P<text>(?s:.*?))(?=<!-- end -->)"
-)
+BLOCK = re.compile(r"(<!-- rows of (\S+) -->\n)((?s:.*?))(?=<!-- end -->)")
 
 
-def chosen(output, lines):
-    """Choose from the output of a command, as the lines of a comment say.
-
-    Parameters
-    ----------
-    output : str
-        Tables in Markdown, and a last paragraph that says how they were measured.
-    lines : list of str
-
-    Returns
-    -------
-    str
-
-    Raises
-    ------
-    LookupError
-        If there is no such table or row.
-    """
-    *parts, source = output.strip().split("\n\n")
-    if not lines:
-        return output.strip()
-    tables, title = {}, ""
-    for part in parts:
-        if part.startswith("**"):
-            title = part.strip("*")
-        else:
-            tables[title] = part.splitlines()
-    texts, rows = [], []
-    for line in lines:
-        start, _, cell = line.partition(" | ")
-        title = next((title for title in tables if title.startswith(start)), None)
-        if title is None:
-            raise LookupError(f"no table starts with {start!r}: there are {list(tables)}")
-        heading, rule, *body = tables[title]
-        if not cell:
-            texts += [f"**{title}**", "\n".join(tables[title])]
-            continue
-        found = [row for row in body if row.startswith(f"| {cell} |")]
-        if not found:
-            raise LookupError(f"{title}: no row starts with {cell!r}")
-        rows += found if rows else [heading, rule, *found]
-    return "\n\n".join([*texts, *(["\n".join(rows)] if rows else []), source])
+def rows(text, measured):
+    """Take the rows of a table, and its last paragraph, from what a command has printed."""
+    *parts, source = measured.strip().split("\n\n")
+    tables = [part.splitlines() for part in parts if part.startswith("| ")]
+    lines = []
+    for cell in dict.fromkeys(re.findall(r"^\| [^ |].*? \| ", text, re.MULTILINE)):
+        found = ((table, [row for row in table if row.startswith(cell)]) for table in tables)
+        table, chosen = next((pair for pair in found if pair[1]), (None, None))
+        if chosen is None:
+            raise LookupError(f"no row starts with {cell!r}")
+        lines += [*([] if lines else table[:2]), *chosen]
+    return "\n".join([*lines, "", source, ""])
 
 
 def main(machine, part=""):
-    """Run each command once, and write its tables into the pages."""
-    outputs = {}
-
-    def measured(block):
-        command = block["command"]
-        if block["machine"] != machine or part not in command:
-            return block[0]
-        if command not in outputs:
+    """Run the commands, and write the tables into the pages."""
+    for path in sorted(MEASURED.glob(f"{machine}/*.md")):
+        command = path.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
+        if part in command:
             print(f"$ {command}", flush=True)
-            run = subprocess.run(
+            output = subprocess.run(
                 shlex.split(command), stdout=subprocess.PIPE, text=True, check=True
-            )
-            outputs[command] = run.stdout
-        return f"{block[1]}{chosen(outputs[command], block['lines'].splitlines())}\n"
+            ).stdout
+            path.write_text(f"# {command}\n\n{output}", encoding="utf-8")
+
+    def anew(block):
+        return block[1] + rows(block[3], (ROOT / block[2]).read_text(encoding="utf-8"))
 
     for path in PAGES:
         text = path.read_text(encoding="utf-8")
-        path.write_text(BLOCK.sub(measured, text), encoding="utf-8")
+        path.write_text(BLOCK.sub(anew, text), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The measured tables in the pages, and `docs/refresh.py`, which writes them."""
+"""The measured tables, in the pages and in `asv_bench/measured`, and `docs/refresh.py`."""
 
 import importlib.util
 from pathlib import Path
@@ -19,6 +19,7 @@ OUTPUT = """\
 | | fastact | ratio |
 |---|---:|---:|
 | `relu` float32 | 1 | 0.5 |
+| `relu` float32, 16 elements | 7 | 0.7 |
 | `tanh` float32 | 2 | 0.6 |
 | `tanh` float32 | 2 | **1.6** |
 
@@ -26,83 +27,84 @@ OUTPUT = """\
 
 | | fastact | ratio |
 |---|---:|---:|
+| `tanh` float32 | 2 | 0.9 |
 | `softmax` | 3 | 0.7 |
 
 Measured by `fastact bench` on some day.
+"""
+BLOCK = """\
+| | old |
+|---|---:|
+| `tanh` float32 | old |
+| `softmax` | old |
 """
 
 
 def blocks():
     for path in refresh.PAGES:
         for block in refresh.BLOCK.finditer(path.read_text(encoding="utf-8")):
-            yield pytest.param(block, id=f"{path.name}: {block['lines'] or block['command']}")
+            yield pytest.param(block, id=f"{path.name}: {block[2]}")
 
 
 @pytest.mark.parametrize("block", list(blocks()))
 def test_pages(block):
-    """What stands there was written by the command, and is what the comment says."""
-    text, lines = block["text"], block["lines"].splitlines()
-    assert f"Measured by `{block['command']}` on 20" in " ".join(text.split())
-    # Choosing again changes nothing, except that single rows have lost their titles.
-    whole = [line for line in lines if " | " not in line]
-    if whole == lines:
-        assert refresh.chosen(text, lines) == text.strip()
-    for cell in (line.partition(" | ")[2] for line in lines if " | " in line):
-        assert f"\n| {cell} | " in text
+    """What stands in a page is in the file that the comment names."""
+    measured = (refresh.ROOT / block[2]).read_text(encoding="utf-8")
+    assert refresh.rows(block[3], measured) == block[3]
+
+
+@pytest.mark.parametrize("path", sorted(refresh.MEASURED.glob("*/*.md")), ids=str)
+def test_files(path):
+    """A file starts with the command that has printed the rest."""
+    command, _, output = path.read_text(encoding="utf-8").partition("\n")
+    assert f"Measured by `{command.removeprefix('# ')}` on 20" in " ".join(output.split())
 
 
 def test_every_comment_is_read():
     """A comment with a mistake in its form would be passed over."""
-    assert "<!-- measured on " in refresh.PAGES[0].read_text(encoding="utf-8")
+    assert "<!-- rows of " in refresh.PAGES[0].read_text(encoding="utf-8")
     for path in refresh.PAGES:
         text = path.read_text(encoding="utf-8")
         found = len(refresh.BLOCK.findall(text))
-        assert text.count("<!-- measured on ") == text.count("<!-- end -->") == found
+        assert text.count("<!-- rows of ") == text.count("<!-- end -->") == found
 
 
-def test_chosen():
-    *_, source = OUTPUT.strip().split("\n\n")
-    assert refresh.chosen(OUTPUT, []) == OUTPUT.strip()
-    assert refresh.chosen(OUTPUT, ["Rows"]) == OUTPUT[OUTPUT.index("**Rows") :].strip()
-    rows = refresh.chosen(OUTPUT, ["Functions | `tanh` float32", "Rows | `softmax`"])
-    assert rows.splitlines() == [
-        "| | fastact | ratio |",
-        "|---|---:|---:|",
-        "| `tanh` float32 | 2 | 0.6 |",
-        "| `tanh` float32 | 2 | **1.6** |",
-        "| `softmax` | 3 | 0.7 |",
-        "",
-        source,
-    ]
-    for line, message in ("Nothing", "no table starts with"), ("Rows | `relu`", "no row starts"):
-        with pytest.raises(LookupError, match=message):
-            refresh.chosen(OUTPUT, [line])
+def test_rows():
+    _, heading, rule, _, _, *tanh = OUTPUT.splitlines()[1:8]
+    *_, softmax, _, source = OUTPUT.splitlines()
+    wanted = [heading, rule, *tanh, softmax, "", source]
+    assert refresh.rows(BLOCK, OUTPUT).splitlines() == wanted
+    assert refresh.rows(refresh.rows(BLOCK, OUTPUT), OUTPUT).splitlines() == wanted
+    with pytest.raises(LookupError, match="no row starts with"):
+        refresh.rows(BLOCK.replace("softmax", "softmin"), OUTPUT)
 
 
 def test_only_this_machine_and_these_commands(tmp_path, monkeypatch):
+    for name, command in ("here/a", "bench"), ("here/b", "check"), ("there/a", "bench"):
+        path = tmp_path / "measured" / f"{name}.md"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"# fastact {command}\n\nold\n", encoding="utf-8")
     page = tmp_path / "page.md"
-    text = "".join(
-        f"<!-- measured on {machine}: {command}\n{lines}-->\nold\n<!-- end -->\n"
-        for machine, command, lines in (
-            ("here", "fastact bench", "Rows\n"),
-            ("here", "fastact bench", "Functions | `relu` float32\n"),
-            ("there", "fastact bench", ""),
-            ("here", "fastact check", ""),
-        )
-    )
-    page.write_text(text, encoding="utf-8")
+    page.write_text(f"A.\n<!-- rows of measured/here/a.md -->\n{BLOCK}<!-- end -->\nZ.\n")
     commands = []
 
     def run(command, **options):
         commands.append(command)
         return refresh.subprocess.CompletedProcess(command, 0, OUTPUT)
 
-    monkeypatch.setattr(refresh, "PAGES", [page])
+    for name, value in (
+        ("ROOT", tmp_path),
+        ("MEASURED", tmp_path / "measured"),
+        ("PAGES", [page]),
+    ):
+        monkeypatch.setattr(refresh, name, value)
     monkeypatch.setattr(refresh.subprocess, "run", run)
     refresh.main("here", "bench")
     assert commands == [["fastact", "bench"]]
-    texts = [block["text"] for block in refresh.BLOCK.finditer(page.read_text(encoding="utf-8"))]
-    assert texts[2:] == ["old\n", "old\n"]
-    assert texts[0] == f"{refresh.chosen(OUTPUT, ['Rows'])}\n"
-    assert "`relu`" in texts[1]
-    assert "`tanh`" not in texts[1]
+    assert (tmp_path / "measured" / "here" / "a.md").read_text() == f"# fastact bench\n\n{OUTPUT}"
+    for name in "here/b", "there/a":
+        assert (tmp_path / "measured" / f"{name}.md").read_text().endswith("old\n")
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith("A.\n")
+    assert text.endswith("<!-- end -->\nZ.\n")
+    assert refresh.rows(BLOCK, OUTPUT) in text
