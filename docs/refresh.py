@@ -2,7 +2,7 @@
 
     python docs/refresh.py MACHINE [PART]
 
-`asv_bench/measured/MACHINE` has what commands have printed, one in each file, below the command.
+`docs/measured/MACHINE` has what commands have printed, one in each file, below the command.
 Those that contain PART are run again. MACHINE is a name of your choice. Then tables of README.md
 and of these pages are made anew, between the comments `<!-- rows of FILE -->` and `<!-- end -->`: a
 row is replaced by those of the first table of FILE that have its first cell.
@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-MEASURED = ROOT / "asv_bench" / "measured"
+MEASURED = ROOT / "docs" / "measured"
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
 BLOCK = re.compile(r"(<!-- rows of (\S+) -->\n)((?s:.*?))(?=<!-- end -->)")
 
@@ -37,13 +37,14 @@ def rows(text, measured):
 def main(machine, part=""):
     """Run the commands, and write the tables into the pages."""
     for path in sorted(MEASURED.glob(f"{machine}/*.md")):
-        command = path.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
+        heading = path.read_text(encoding="utf-8").partition("\n")[0]
+        command = heading.removeprefix(f"# {machine}: ")
         if part in command:
             print(f"$ {command}", flush=True)
             output = subprocess.run(
                 shlex.split(command), stdout=subprocess.PIPE, text=True, check=True
             ).stdout
-            path.write_text(f"# {command}\n\n{output}", encoding="utf-8")
+            path.write_text(f"{heading}\n\n{output}", encoding="utf-8")
 
     def anew(block):
         return block[1] + rows(block[3], (ROOT / block[2]).read_text(encoding="utf-8"))

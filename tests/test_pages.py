@@ -48,22 +48,6 @@ def run(command, folder):
     return done.stdout
 
 
-def test_example_of_the_readme_takes_an_empty_array(tmp_path, monkeypatch):
-    monkeypatch.setenv("CFLAGS", "-O0")
-    blocks = BLOCK.findall((ROOT / "README.md").read_text(encoding="utf-8"))
-    (text,) = (text for language, _, text in blocks if language == "cython")
-    (tmp_path / "example.pyx").write_text(text, encoding="utf-8")
-    run([sys.executable, "-P", "-m", "Cython.Build.Cythonize", "-i3", "example.pyx"], tmp_path)
-    program = """
-import numpy as np, example, fastact
-for n in 0, 1, 9:
-    x, out = np.linspace(-2, 2, n, dtype="f4"), np.zeros(n, "f4")
-    example.activate(x, out)
-    assert np.array_equal(out, fastact.sigmoid(x))
-"""
-    run([sys.executable, "-P", "-c", program], tmp_path)
-
-
 @pytest.mark.parametrize("blocks", list(sections()))
 def test_section(blocks, tmp_path):
     code = "".join(text for _, _, text in blocks)

@@ -1,4 +1,4 @@
-"""The measured tables, in the pages and in `asv_bench/measured`, and `docs/refresh.py`."""
+"""The measured tables, in the pages and in `docs/measured`, and `docs/refresh.py`."""
 
 import importlib.util
 from pathlib import Path
@@ -56,8 +56,9 @@ def test_pages(block):
 @pytest.mark.parametrize("path", sorted(refresh.MEASURED.glob("*/*.md")), ids=str)
 def test_files(path):
     """A file starts with the command that has printed the rest."""
-    command, _, output = path.read_text(encoding="utf-8").partition("\n")
-    assert f"Measured by `{command.removeprefix('# ')}` on 20" in " ".join(output.split())
+    heading, _, output = path.read_text(encoding="utf-8").partition("\n")
+    command = heading.removeprefix(f"# {path.parent.name}: ")
+    assert f"Measured by `{command}` on 20" in " ".join(output.split())
 
 
 def test_every_comment_is_read():
@@ -83,7 +84,7 @@ def test_only_this_machine_and_these_commands(tmp_path, monkeypatch):
     for name, command in ("here/a", "bench"), ("here/b", "check"), ("there/a", "bench"):
         path = tmp_path / "measured" / f"{name}.md"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"# fastact {command}\n\nold\n", encoding="utf-8")
+        path.write_text(f"# {path.parent.name}: fastact {command}\n\nold\n", encoding="utf-8")
     page = tmp_path / "page.md"
     page.write_text(f"A.\n<!-- rows of measured/here/a.md -->\n{BLOCK}<!-- end -->\nZ.\n")
     commands = []
@@ -101,7 +102,8 @@ def test_only_this_machine_and_these_commands(tmp_path, monkeypatch):
     monkeypatch.setattr(refresh.subprocess, "run", run)
     refresh.main("here", "bench")
     assert commands == [["fastact", "bench"]]
-    assert (tmp_path / "measured" / "here" / "a.md").read_text() == f"# fastact bench\n\n{OUTPUT}"
+    new = (tmp_path / "measured" / "here" / "a.md").read_text(encoding="utf-8")
+    assert new == f"# here: fastact bench\n\n{OUTPUT}"
     for name in "here/b", "there/a":
         assert (tmp_path / "measured" / f"{name}.md").read_text().endswith("old\n")
     text = page.read_text(encoding="utf-8")

@@ -71,15 +71,7 @@ HUGE_PAGE = 2 << 20
 
 
 class Call:
-    """A call of a function, to be timed.
-
-    Attributes
-    ----------
-    function : callable
-    operands : list
-    out : ndarray, optional
-        Where the result goes.
-    """
+    """A call of a function with operands, and perhaps an `out`, to be timed."""
 
     def __init__(self, function, operands, out=None):
         self.function, self.operands, self.out = function, operands, out
@@ -100,10 +92,7 @@ class Call:
 def make_call(operation, dtype="float32", size=CACHED, layout="contiguous", result="out=", x=None):
     """Make a call of the table; `x` are inputs to use in place of normally distributed ones.
 
-    Raises
-    ------
-    NotImplementedError
-        If there is no such call, or if fastact lacks the operation for this type.
+    NotImplementedError if there is no such call, or if fastact lacks the operation for this type.
     """
     if layout == "in place" and result == "new":
         raise NotImplementedError("a new result is not in place")
@@ -147,10 +136,7 @@ def function_of(operation, dtype):
 def make_rows(operation, dtype, shape, axis=-1):
     """Make a call of an operation on rows, and what NumPy does for the same.
 
-    Raises
-    ------
-    NotImplementedError
-        If fastact lacks the operation.
+    NotImplementedError if fastact lacks the operation.
     """
     record = ROW_OPERATIONS[operation]
     function = getattr(fastact, operation, None)
@@ -251,6 +237,18 @@ def placed(values):
     target = place(values.shape, values.dtype)
     target[...] = values
     return target
+
+
+def figure(pretty_name, unit=None):
+    """Give a benchmark its name and unit on asv's pages."""
+
+    def decorate(method):
+        method.pretty_name = pretty_name
+        if unit:
+            method.unit = unit
+        return method
+
+    return decorate
 
 
 # -------------------------------------------------------------------------- layers

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ._cases import DTYPES, OPERATIONS, dtype_of, errors, function_of, round_to_digits
+from ._cases import DTYPES, OPERATIONS, dtype_of, errors, figure, function_of, round_to_digits
 
 INPUTS = 1 << 18
 
@@ -26,15 +26,13 @@ class Ulp:
         if errors.wider(self.dtype) is None:
             raise NotImplementedError("numpy.longdouble is not longer than float64 here")
 
+    @figure("Greatest error", "ULP")
     def track_greatest_error(self, ufunc, _):
         operation = BY_NAME[ufunc]
         operands = {name: self.operand(name, operation) for name in operation.operands}
         exact = errors.exact(operation, operands, self.dtype)
         error = errors.ulp_error(self.function(*operands.values()), exact)
         return round_to_digits(float(error.max()))
-
-    track_greatest_error.pretty_name = "Greatest error"
-    track_greatest_error.unit = "ULP"
 
     def operand(self, name, operation):
         """Draw an operand of the ufunc, in its dtype."""

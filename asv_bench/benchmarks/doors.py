@@ -17,7 +17,7 @@ import numpy as np
 
 import fastact
 
-from ._cases import race
+from ._cases import figure, race
 
 CLIENT = Path(__file__).parents[2] / "tests" / "compiled" / "client"
 ELEMENTS = 16
@@ -138,8 +138,6 @@ class Doors:
         self.ours = make_door(door, folder)
         self.theirs = Timer("relu(x, x)", globals={"relu": fastact.relu, "x": x})
 
+    @figure("Compiled call: time / the ufunc's", "x time of the ufunc's call")
     def track_over_ufunc(self, *_):
         return race(self.ours, self.theirs)
-
-    track_over_ufunc.pretty_name = "Compiled call: time / the ufunc's"
-    track_over_ufunc.unit = "x time of the ufunc's call"

@@ -42,12 +42,10 @@ class Import:
     version = "1"
     timeout = 120
 
+    @_cases.figure("Import: processor time / NumPy's", "x processor time of NumPy's import")
     def track_over_numpy(self, module):
         numpy, own = import_seconds(module)
         return _cases.round_to_digits(own / numpy)
-
-    track_over_numpy.pretty_name = "Import: processor time / NumPy's"
-    track_over_numpy.unit = "x processor time of NumPy's import"
 
 
 class Size:
@@ -55,18 +53,14 @@ class Size:
 
     version = "1"
 
+    @_cases.figure("Size of the installed package", "KiB")
     def track_installed(self):
         return _cases.round_to_digits(sum(len(data) for data in contents()) / 2**10)
 
-    track_installed.pretty_name = "Size of the installed package"
-    track_installed.unit = "KiB"
-
+    @_cases.figure("Size of the wheel", "KiB")
     def track_wheel(self):
         # asv does not tell where the wheel is. Its size is that of the compressed files.
         return _cases.round_to_digits(sum(len(zlib.compress(data)) for data in contents()) / 2**10)
-
-    track_wheel.pretty_name = "Size of the wheel"
-    track_wheel.unit = "KiB"
 
 
 class Memory:
@@ -80,12 +74,10 @@ class Memory:
     def setup(self, ufunc, dtype):
         _cases.make_call(ufunc, dtype, _cases.SMALL)  # raises, if there is none
 
+    @_cases.figure("Memory of a call beyond its result", "KiB")
     def track_extra(self, ufunc, dtype):
         # At least 1, because asv divides by it.
         return max(1, *(math.ceil(extra / 2**10) for extra in extra_bytes(ufunc, dtype)))
-
-    track_extra.pretty_name = "Memory of a call beyond its result"
-    track_extra.unit = "KiB"
 
 
 def extra_bytes(ufunc, dtype):
@@ -115,7 +107,6 @@ class Peak:
     def setup(self, ufunc, result):
         self.call = _cases.make_call(ufunc, size=_cases.HUGE, result=result)
 
+    @_cases.figure("Peak memory of a process, 16 Mi elements")
     def peakmem_call(self, *_):
         self.call()
-
-    peakmem_call.pretty_name = "Peak memory of a process, 16 Mi elements"

@@ -55,11 +55,9 @@ class SmallCall(_Ratio):
         self.ours = _cases.make_call(ufunc, dtype, elements, result=result)
         self.theirs = _cases.make_negative(elements, out=self.ours.out is not None)
 
+    @_cases.figure("Small call: time / numpy.negative's", "x time of numpy.negative")
     def track_over_negative(self, *_):
         return _cases.race(self.ours.timer(), self.theirs.timer())
-
-    track_over_negative.pretty_name = "Small call: time / numpy.negative's"
-    track_over_negative.unit = "x time of numpy.negative"
 
 
 class InCache(_Ratio):
@@ -72,11 +70,9 @@ class InCache(_Ratio):
         _cases.use_threads(1)
         self.call = _cases.make_call(ufunc, dtype, _cases.CACHED, layout)
 
+    @_cases.figure("In cache: time / memcpy's", "x time of memcpy")
     def track_over_memcpy(self, *_):
         return over_memcpy(self.call)
-
-    track_over_memcpy.pretty_name = "In cache: time / memcpy's"
-    track_over_memcpy.unit = "x time of memcpy"
 
 
 class Rows(_Ratio):
@@ -89,11 +85,9 @@ class Rows(_Ratio):
         _cases.use_threads(1)
         self.ours, self.theirs = _cases.make_rows(*case)
 
+    @_cases.figure("Rows: time / NumPy's", "x time of NumPy")
     def track_over_numpy(self, *_):
         return _cases.race(self.ours.timer(), self.theirs.timer())
-
-    track_over_numpy.pretty_name = "Rows: time / NumPy's"
-    track_over_numpy.unit = "x time of NumPy"
 
 
 class OutOfCache(_Ratio):
@@ -114,6 +108,7 @@ class OutOfCache(_Ratio):
             ufunc, dtype, _cases.HUGE if threads == 1 else _cases.SMALL, result=result
         )
 
+    @_cases.figure("Out of cache: time / memcpy's", "x time of memcpy")
     def track_over_memcpy(self, ufunc, dtype, threads, result):
         if threads == 1:
             return over_memcpy(self.call)
@@ -122,9 +117,6 @@ class OutOfCache(_Ratio):
             f"print(ratios.over_memcpy_on_all_threads({ufunc!r}, {dtype!r}))"
         )
         return float(subprocess.check_output([sys.executable, "-P", "-c", program]))
-
-    track_over_memcpy.pretty_name = "Out of cache: time / memcpy's"
-    track_over_memcpy.unit = "x time of memcpy"
 
 
 NUMPY_SIGMOID = next(o.numpy for o in _cases.OPERATIONS if o.name == "sigmoid")
@@ -140,12 +132,10 @@ class Sigmoid(_Ratio):
         _cases.use_threads(1)
         self.call = _cases.make_call("sigmoid", dtype, elements)
 
+    @_cases.figure("sigmoid: time / NumPy's 1 / (1 + exp(-x))", "x time of NumPy's expression")
     def track_over_numpy(self, *_):
         theirs = _cases.Call(NUMPY_SIGMOID, self.call.operands, self.call.out)
         return _cases.race(self.call.timer(), theirs.timer())
-
-    track_over_numpy.pretty_name = "sigmoid: time / NumPy's 1 / (1 + exp(-x))"
-    track_over_numpy.unit = "x time of NumPy's expression"
 
 
 class Own(_Ratio):
@@ -158,20 +148,16 @@ class Own(_Ratio):
         _cases.use_threads(1)
         self.dtype = dtype
 
+    @_cases.figure("sigmoid_backward: time / sigmoid's", "x time of sigmoid")
     def track_sigmoid_backward(self, dtype):
         ours = _cases.make_call("sigmoid_backward", dtype)
         return _cases.race(ours.timer(), _cases.make_call("sigmoid", dtype).timer())
 
-    track_sigmoid_backward.pretty_name = "sigmoid_backward: time / sigmoid's"
-    track_sigmoid_backward.unit = "x time of sigmoid"
-
+    @_cases.figure("sigmoid of denormals: time / ordinary inputs'", "x time of ordinary inputs")
     def track_denormals(self, dtype):
         denormals = np.random.default_rng(0).uniform(-1, 1, _cases.CACHED) * np.finfo(dtype).tiny
         ours = _cases.make_call("sigmoid", dtype, x=denormals)
         return _cases.race(ours.timer(), _cases.make_call("sigmoid", dtype).timer())
-
-    track_denormals.pretty_name = "sigmoid of denormals: time / ordinary inputs'"
-    track_denormals.unit = "x time of ordinary inputs"
 
 
 def over_contiguous(layout, operation="relu", result="new", dtype="float32"):
@@ -224,11 +210,9 @@ class Beside(_Ratio):
         _cases.use_threads(1)
         self.ours, self.theirs = PAIRS[call]()
 
+    @_cases.figure("Beside the plain call: time / the plain call's", "x time of the plain call")
     def track_over_the_plain_call(self, *_):
         return _cases.race(self.ours.timer(), self.theirs.timer())
-
-    track_over_the_plain_call.pretty_name = "Beside the plain call: time / the plain call's"
-    track_over_the_plain_call.unit = "x time of the plain call"
 
 
 def over_one_thread(layout, busy):
@@ -252,15 +236,13 @@ class Threads(_Ratio):
     params = (["contiguous", "256 of 320 columns"], ["idle", "busy"])
     param_names = ("layout", "other_processors")
 
+    @_cases.figure("All threads: time / one thread's", "x time on one thread")
     def track_over_one_thread(self, layout, other_processors):
         program = (
             f"{_cases.NEW_PROCESS}from benchmarks.ratios import over_one_thread as ratio;"
             f"print(ratio({layout!r}, {other_processors == 'busy'}))"
         )
         return float(subprocess.check_output([sys.executable, "-P", "-c", program]))
-
-    track_over_one_thread.pretty_name = "All threads: time / one thread's"
-    track_over_one_thread.unit = "x time on one thread"
 
 
 class InPlace(_Ratio):
@@ -274,11 +256,9 @@ class InPlace(_Ratio):
         self.ours = _cases.make_call(ufunc, dtype, layout="in place")
         self.theirs = _cases.make_call(ufunc, dtype)
 
+    @_cases.figure("In place: time / out of place", "x time out of place")
     def track_over_out_of_place(self, *_):
         return _cases.race(self.ours.timer(), self.theirs.timer())
-
-    track_over_out_of_place.pretty_name = "In place: time / out of place"
-    track_over_out_of_place.unit = "x time out of place"
 
 
 class Layers(_Ratio):
@@ -292,19 +272,15 @@ class Layers(_Ratio):
         self.layer, self.x, self.grad = _cases.make_layer(layer, elements)
         self.theirs = _cases.make_negative(elements, out=False)
 
+    @_cases.figure("Layers, forward: time / numpy.negative's", "x time of numpy.negative")
     def track_forward(self, *_):
         return _cases.race(_cases.Call(self.layer.forward, [self.x]).timer(), self.theirs.timer())
 
-    track_forward.pretty_name = "Layers, forward: time / numpy.negative's"
-    track_forward.unit = "x time of numpy.negative"
-
+    @_cases.figure("Layers, backward: time / numpy.negative's", "x time of numpy.negative")
     def track_backward(self, *_):
         return _cases.race(
             _cases.Call(self.layer.backward, [self.grad]).timer(), self.theirs.timer()
         )
-
-    track_backward.pretty_name = "Layers, backward: time / numpy.negative's"
-    track_backward.unit = "x time of numpy.negative"
 
 
 class Epoch(_Ratio):
@@ -323,10 +299,8 @@ class Epoch(_Ratio):
         for trainer in self.trainers:
             trainer.reset()
 
+    @_cases.figure("Epoch of an autoencoder: time / plain NumPy's", "x time of NumPy")
     def track_over_numpy(self):
         ours, theirs = self.trainers
         # A turn is one epoch from the initial parameters, which takes longer than `TURN_SECONDS`.
         return _cases.race(Timer(ours.epoch, ours.reset), Timer(theirs.epoch, theirs.reset))
-
-    track_over_numpy.pretty_name = "Epoch of an autoencoder: time / plain NumPy's"
-    track_over_numpy.unit = "x time of NumPy"

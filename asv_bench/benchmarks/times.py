@@ -26,10 +26,9 @@ class Ufuncs(_Time):
         _cases.use_threads(1)
         self.call = _cases.make_call(*case)
 
+    @_cases.figure("A call")
     def time_call(self, *_):
         self.call()
-
-    time_call.pretty_name = "A call"
 
 
 class Rows(_Time):
@@ -42,10 +41,9 @@ class Rows(_Time):
         _cases.use_threads(1)
         self.call, _ = _cases.make_rows(*case)
 
+    @_cases.figure("A call on rows")
     def time_call(self, *_):
         self.call()
-
-    time_call.pretty_name = "A call on rows"
 
 
 class Threads(_Time):
@@ -61,14 +59,13 @@ class Threads(_Time):
         if threads != "all" and threads > _cases.processors():
             raise NotImplementedError(f"{threads} threads on {_cases.processors()} processors")
 
+    @_cases.figure("A call on several threads")
     def timeraw_call(self, ufunc, elements, threads):
         setup = (
             f"{_cases.NEW_PROCESS}from benchmarks._cases import make_call, use_threads;"
             f"use_threads({threads!r}); call = make_call({ufunc!r}, size={elements}); call()"
         )
         return "call()", setup
-
-    timeraw_call.pretty_name = "A call on several threads"
 
 
 class Layers(_Time):
@@ -81,15 +78,13 @@ class Layers(_Time):
         _cases.use_threads(1)
         self.layer, self.x, self.grad = _cases.make_layer(layer, elements)
 
+    @_cases.figure("Forward pass of a layer")
     def time_forward(self, *_):
         self.layer.forward(self.x)
 
-    time_forward.pretty_name = "Forward pass of a layer"
-
+    @_cases.figure("Backward pass of a layer")
     def time_backward(self, *_):
         self.layer.backward(self.grad)
-
-    time_backward.pretty_name = "Backward pass of a layer"
 
 
 class Import(_Time):
@@ -99,7 +94,6 @@ class Import(_Time):
     param_names = ["module"]
     repeat = 5
 
+    @_cases.figure("Import")
     def timeraw_import(self, module):
         return f"import {module}", "import numpy"
-
-    timeraw_import.pretty_name = "Import"

@@ -26,18 +26,10 @@ LR, MOMENTUM = 0.1, 0.9
 
 
 class Trainer(NamedTuple):
-    """A network and its data.
+    """A network and its data."""
 
-    Attributes
-    ----------
-    reset : callable
-        Goes back to the initial parameters, without momentum. This is not timed.
-    epoch : callable
-        Trains for one epoch and returns its mean loss.
-    """
-
-    reset: Callable[[], None]
-    epoch: Callable[[], float]
+    reset: Callable[[], None]  # to the initial parameters, without momentum; this is not timed
+    epoch: Callable[[], float]  # trains for one epoch and returns its mean loss
 
 
 def data() -> Array:

@@ -19,18 +19,7 @@ DEFAULT_SIZE = 65536
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command.
-
-    Parameters
-    ----------
-    arguments : sequence of str, optional
-        The arguments of the process by default.
-
-    Returns
-    -------
-    int
-        The exit status.
-    """
+    """Run the command, by default with the arguments of the process; returns the exit status."""
     if sys.stderr is None:  # closed: print and argparse would write to stdout
         sys.stderr = io.TextIOWrapper(io.FileIO(os.devnull, "w"), encoding="utf-8")
     problem = ""

@@ -56,21 +56,9 @@ def ulp_error(result: Array, exact: Array, size: Array | None = None) -> NDArray
 
     The unit is the spacing of the numbers of the type of `result` in the binade of the exact
     value, or of `size`. Below the smallest normal number, and for 0, it is the smallest subnormal.
-
-    Parameters
-    ----------
-    result : ndarray
-        Of a floating-point type.
-    exact : ndarray
-        Of the same shape and a wider type.
-    size : ndarray, optional
-        What the unit is the spacing at; `exact` by default.
-
-    Returns
-    -------
-    ndarray of float64
-        0 also where both are NaN, or both are the same infinity. An exact value that rounds to
-        infinity counts as infinite. The error is infinite where only one of both is.
+    `exact` has a wider type. The error is 0 also where both are NaN, or both are the same
+    infinity. An exact value that rounds to infinity counts as infinite. The error is infinite
+    where only one is.
     """
     result, exact = np.asarray(result), np.asarray(exact)
     with np.errstate(all="ignore"):

@@ -26,16 +26,20 @@ Array = NDArray[Any]
 BITS = 200
 
 
-class Exact:
-    """Exact results of a block, in a wider type.
+class _Rounded:
+    """What results should be."""
 
-    Parameters
-    ----------
-    values : ndarray
-    dtype : numpy.dtype
-        The type of the results.
-    size : ndarray, optional
-        What the errors are in ULP of; the values by default. Signs are not compared then.
+    _rounded: Array
+
+    def misrounded(self, result: Array) -> int:
+        """Count the results that are not correctly rounded."""
+        return int(np.count_nonzero((result != self._rounded) & (result == result)))
+
+
+class Exact(_Rounded):
+    """Exact results of a block, in a wider type, for results of type `dtype`.
+
+    If there is a `size`, the errors are in ULP of that, and signs are not compared.
     """
 
     def __init__(self, values: Array, dtype: np.dtype[Any], size: Array | None = None) -> None:
@@ -50,12 +54,8 @@ class Exact:
             error = np.where(wrong & ~np.isnan(result), np.inf, error)
         return error
 
-    def misrounded(self, result: Array) -> int:
-        """Count the results that are not correctly rounded."""
-        return int(np.count_nonzero((result != self._rounded) & (result == result)))
 
-
-class ExactInMpfr:
+class ExactInMpfr(_Rounded):
     """Exact results in float64: rounded numbers, and the remainders.
 
     The signs of zeros are not compared here.
@@ -105,10 +105,6 @@ class ExactInMpfr:
             np.isinf(result) & (result == self._rounded)
         )
         return np.where(same, 0, np.where(np.isnan(error), np.inf, error))
-
-    def misrounded(self, result: Array) -> int:
-        """Count the results that are not correctly rounded."""
-        return int(np.count_nonzero((result != self._rounded) & (result == result)))
 
 
 class MpfrFunctions:

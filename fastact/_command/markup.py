@@ -45,22 +45,7 @@ def as_text(
 def as_markdown(
     tables: Iterable[Table], facts: Mapping[str, Any], packages: Mapping[str, str], command: str
 ) -> str:
-    """Write tables in the Markdown of GitHub, and below how, when and where they were measured.
-
-    Parameters
-    ----------
-    tables : iterable of Table
-    facts : mapping
-        The result of `fastact._command.console.machine`.
-    packages : mapping of str to str
-        The versions of the other packages, by name.
-    command : str
-        The command that was given.
-
-    Returns
-    -------
-    str
-    """
+    """Write tables in the Markdown of GitHub, and below how, when and where they were measured."""
     versions = ", ".join(f"{name} {version}" for name, version in packages.items())
     source = (
         f"Measured by `{command}` on {time.strftime('%Y-%m-%d')}, on {facts['processor']} "

@@ -53,20 +53,10 @@ def load_package(folder: Path, name: str) -> None:
 
 
 class Request(NamedTuple):
-    """What a peer is asked for.
-
-    Attributes
-    ----------
-    operation : Operation or RowOperation
-    recipe : Any
-        How the peer computes it: see `Peer.recipe`.
-    arrays : dict of str to ndarray
-    parameters : dict
-    out : ndarray or None
-    """
+    """What a peer is asked for."""
 
     operation: Operation | RowOperation
-    recipe: Any
+    recipe: Any  # how the peer computes it: see `Peer.recipe`
     arrays: dict[str, Array]
     parameters: dict[str, Any]
     out: Array | None
@@ -74,20 +64,12 @@ class Request(NamedTuple):
 
 @dataclass(frozen=True)
 class Work:
-    """One operation on given arrays, ready to be performed or timed.
+    """One operation on given arrays, ready to be performed or timed."""
 
-    Attributes
-    ----------
-    statement : str
-        An expression that performs it. It is text because a function around it would cost 50 ns.
-    names : dict
-        What the expression refers to.
-    result : callable
-        Makes an ndarray of the value of the expression. This is not timed.
-    """
-
+    # An expression that performs it. It is text because a function around it would cost 50 ns.
     statement: str
-    names: dict[str, Any]
+    names: dict[str, Any]  # what the expression refers to
+    # Makes an ndarray of the value of the expression. This is not timed.
     result: Callable[[Any], Array] = np.asarray
 
     @classmethod
@@ -111,19 +93,11 @@ class Work:
 
 
 class Peer:
-    """A package that computes the same.
-
-    Attributes
-    ----------
-    name : str
-    version : str
-    modules : tuple of str
-        The modules that must be installed.
-    """
+    """A package that computes the same."""
 
     name: str
     version: str
-    modules: tuple[str, ...]
+    modules: tuple[str, ...]  # that must be installed
     # What the package raises for operands that it does not support.
     _unsupported: tuple[type[Exception], ...] = (TypeError,)
 
@@ -137,19 +111,10 @@ class Peer:
     ) -> Work | None:
         """Do everything that need not be timed, and perform the operation once.
 
-        Parameters
-        ----------
-        operation : Operation
-        operands : dict of str to ndarray or float
-            As `fastact._command.samples.operands` makes them. A parameter may be an array.
-        out : ndarray or None
-            Where to store the result, if the peer can do so. None asks for a new array per call.
-
-        Returns
-        -------
-        Work or None
-            To be called in the same `threads` context. None if the peer lacks the operation, or
-            does not support these operands.
+        The operands are those of `fastact._command.samples.operands`; a parameter may be an array.
+        The result goes to `out`, if the peer can do so; None asks for a new array per call. The
+        work is to be called in the same `threads` context. None if the peer lacks the operation,
+        or does not support these operands.
         """
         arrays, parameters, recipe = dict(operands), {}, self.recipe(operation)
         if recipe is None:

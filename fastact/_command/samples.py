@@ -34,19 +34,10 @@ def sample(dtype: np.dtype[Any], count: int) -> Array:
 
 
 def operands(operation: Operation, x: Array) -> dict[str, Any]:
-    """Make the operands of an operation, by name, from inputs of its activation.
+    """Make the operands of an operation, by name, from the input `x` of its activation.
 
-    Parameters
-    ----------
-    operation : Operation
-    x : ndarray
-        The input of the activation.
-
-    Returns
-    -------
-    dict
-        In the order of the call: `grad` is standard normal, `y` is the exact output for `x`,
-        rounded, and a parameter has its default value.
+    In the order of the call: `grad` is standard normal, `y` is the exact output for `x`, rounded,
+    and a parameter has its default value.
     """
 
     def make(name: str) -> Any:

@@ -27,14 +27,9 @@ def rounds(
 ) -> Iterator[list[float]]:
     """Measure in rounds, in which each takes a turn: yields the seconds of a call of each.
 
-    Parameters
-    ----------
-    timers : sequence of Timer
-    seconds : float, optional
-        No further round begins after that many seconds; `RACE_SECONDS` by default.
-    pause : float, optional
-        Seconds of rest before each turn. The worker threads of most packages keep spinning for
-        some milliseconds after a call, and would take a processor from the next one.
+    No further round begins after `seconds`, by default `RACE_SECONDS`. Before each turn, there is
+    a `pause`: the worker threads of most packages keep spinning for some milliseconds after a
+    call, and would take a processor from the next one.
     """
     numbers = [_calibrate(timer) for timer in timers]
     end = perf_counter() + (RACE_SECONDS if seconds is None else seconds)

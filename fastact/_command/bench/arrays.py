@@ -50,16 +50,10 @@ def lay_out(
 ) -> Array:
     """Make an array of `size` elements, or somewhat fewer, in a layout.
 
-    Parameters
-    ----------
-    values : ndarray
-        Repeated as often as needed.
-    size : int
-    layout : str
-        "stride 2", "square", "transposed", "matrix" (of 64 columns), "NCHW" (images), "NHWC" (a
-        view of these, with the channels last), or a key of `VIEWS`. Anything else is contiguous.
-    empty : callable, optional
-        Makes the memory, given a shape and a type.
+    The values are repeated as often as needed. `empty` makes the memory, given a shape and a type.
+    The layout is "stride 2", "square", "transposed", "matrix" (of 64 columns), "NCHW" (images),
+    "NHWC" (a view of these, with the channels last), or a key of `VIEWS`. Anything else is
+    contiguous.
     """
     side, dtype = math.isqrt(size), values.dtype
     if layout in VIEWS:

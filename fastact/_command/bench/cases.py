@@ -23,36 +23,19 @@ VALUES = 1 << 16
 
 @dataclass(frozen=True)
 class Case:
-    """One operation on arrays of one kind.
-
-    Attributes
-    ----------
-    operation : Operation
-    dtype : str
-    size : int
-        The number of elements.
-    layout : str
-        One of `lay_out`, or a key of `ROWS`; `out` is contiguous. Or "in place", where `out` is the
-        first operand; "denormal", where the inputs are; "number" or "NumPy scalar", where the
-        operand is no array.
-    out : bool
-        Whether the result is stored in an existing array.
-    all_threads : bool
-        One thread if false.
-    busy : bool
-        Whether another process keeps each other processor busy.
-    slope : str
-        The parameter, if it is not a Python number: a key of `SLOPES`.
-    """
+    """One operation on arrays of one kind."""
 
     operation: Operation | RowOperation
     dtype: str = "float32"
-    size: int = CACHED
+    size: int = CACHED  # elements
+    # One of `lay_out`, or a key of `ROWS`; `out` is contiguous. Or "in place", where `out` is the
+    # first operand; "denormal", where the inputs are; "number" or "NumPy scalar": the operand is
+    # no array.
     layout: str = "contiguous"
-    out: bool = True
-    all_threads: bool = False
-    busy: bool = False
-    slope: str = ""
+    out: bool = True  # whether the result is stored in an existing array
+    all_threads: bool = False  # else one thread
+    busy: bool = False  # whether another process keeps each other processor busy
+    slope: str = ""  # the parameter, if it is not a Python number: a key of `SLOPES`
 
     def __str__(self) -> str:
         """Tell what distinguishes it from the other cases of its target."""
@@ -66,12 +49,16 @@ def cases(
     operations: Iterable[Operation | RowOperation],
     dtypes: Iterable[str] = ("float32",),
     sizes: Iterable[int] = (CACHED,),
+    layouts: Iterable[str] = ("contiguous",),
+    slopes: Iterable[str] = ("",),
     **others: Any,
 ) -> tuple[Case, ...]:
     """Make the cases of all combinations."""
     return tuple(
-        Case(operation, dtype, size, **others)
-        for operation, dtype, size in itertools.product(operations, dtypes, sizes)
+        Case(operation, dtype, size, layout, slope=slope, **others)
+        for layout, slope, operation, dtype, size in itertools.product(
+            layouts, slopes, operations, dtypes, sizes
+        )
     )
 
 

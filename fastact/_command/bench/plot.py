@@ -37,14 +37,7 @@ def problem(path: Path) -> str | None:
 
 
 def draw(peers: list[Peer], path: Path) -> None:
-    """Measure fastact and all peers over the size of the array, and draw it.
-
-    Parameters
-    ----------
-    peers : list of Peer
-    path : Path
-        Where to save the picture. The suffix tells the format.
-    """
+    """Measure fastact and all peers over the size of the array, and draw it into a file."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -57,29 +57,15 @@ class Rival:
 
 @dataclass(frozen=True)
 class Goal:
-    """A kind of work, and the ratio of times that is aimed at.
-
-    Attributes
-    ----------
-    work : str
-    ratio : float or None
-        The time of fastact divided by that of the rival, at most. None aims at nothing.
-    cases : tuple of Case
-    rival : callable, optional
-        Makes the rival from a case, its operands and `out`. By default the rival is the fastest
-        peer.
-    peers : tuple of str, optional
-        Names of the peers that compete; all of them by default.
-    alone : bool, default False
-        Whether the peers do not even take part, because the rival is fastact itself, or memory.
-    """
+    """A kind of work, and the ratio of times that is aimed at."""
 
     work: str
-    ratio: float | None
+    ratio: float | None  # the time of fastact over that of the rival, at most; None aims at nothing
     cases: tuple[Case, ...]
+    # Makes the rival from a case, its operands and `out`. By default it is the fastest peer.
     rival: Callable[[Case, dict[str, Any], Array | None], Rival] | None = None
-    peers: tuple[str, ...] | None = None
-    alone: bool = False
+    peers: tuple[str, ...] | None = None  # the names of those that compete, if not all
+    alone: bool = False  # no peer even takes part: the rival is fastact itself, or memory
 
 
 def _negative(case: Case, values: dict[str, Any], out: Array | None) -> Rival:

@@ -52,10 +52,7 @@ INTERRUPTED = 130
 def run(options: argparse.Namespace) -> int:
     """Check what is asked for, and print it.
 
-    Returns
-    -------
-    int
-        0; or 1 if a bound is broken or there is a fault; or 130 if interrupted before.
+    Returns 0; or 1 if a bound is broken or there is a fault; or 130 if interrupted before.
     """
     others = {"NumPy": np.__version__}
     if options.peers:

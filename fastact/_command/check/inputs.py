@@ -24,20 +24,12 @@ SLOW_INPUTS = SLOW_HARD_INPUTS = 1 << 15
 
 @dataclass(frozen=True)
 class Inputs:
-    """Values of the operand that is gone through, `x` or `y`, in order.
-
-    Attributes
-    ----------
-    size : int
-    part : callable
-        ``part(start, stop)`` makes those from `start` to `stop`, but none beyond `size`.
-    random : int, optional
-        How many are tried with random gradients. Each of the others is there once for every
-        gradient.
-    """
+    """Values of the operand that is gone through, `x` or `y`, in order."""
 
     size: int
+    # ``part(start, stop)`` makes those from `start` to `stop`, but none beyond `size`.
     part: Callable[[int, int], Array]
+    # How many are tried with random gradients. Each of the others is there once for every gradient.
     random: int | None = None
 
 

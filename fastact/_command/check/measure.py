@@ -35,23 +35,12 @@ class Extreme:
 
 @dataclass
 class Tally:
-    """What was measured over some inputs.
-
-    Attributes
-    ----------
-    inputs : int
-    misrounded : int
-        How many results are not correctly rounded.
-    error : Extreme
-        The greatest error.
-    faults : dict of str to Extreme
-        What must not happen, by its description.
-    """
+    """What was measured over some inputs."""
 
     inputs: int = 0
-    misrounded: int = 0
-    error: Extreme = field(default_factory=Extreme)
-    faults: dict[str, Extreme] = field(default_factory=dict)
+    misrounded: int = 0  # how many results are not correctly rounded
+    error: Extreme = field(default_factory=Extreme)  # the greatest
+    faults: dict[str, Extreme] = field(default_factory=dict)  # what must not happen
 
     def add(self, other: "Tally") -> None:
         """Take in what was measured over other inputs."""
@@ -65,14 +54,9 @@ class Tally:
 def run_sweep(
     sweep: Sweep, workers: int, advance: Callable[[int], None]
 ) -> tuple[list[Tally], bool]:
-    """Measure a sweep on several threads. NumPy releases the GIL in its loops.
+    """Measure a sweep on several threads: a tally for each who computes, and whether all was done.
 
-    Returns
-    -------
-    list of Tally
-        For each of those who compute.
-    bool
-        Whether all inputs were done: False after Ctrl-C.
+    NumPy releases the GIL in its loops. Not all is done after Ctrl-C.
     """
     totals = [Tally() for _ in sweep.computes]
     starts = iter(range(0, sweep.inputs.size, sweep.block))

@@ -28,18 +28,12 @@ MANY_ELEMENTS = 1 << 20
 
 @dataclass(frozen=True)
 class RowSweep(Sweep):
-    """An operation on rows. Its inputs are draws, each of some rows of one length.
-
-    Attributes
-    ----------
-    places : tuple of int
-        Of each draw, how many of the same length are before it.
-    """
+    """An operation on rows. Its inputs are draws, each of some rows of one length."""
 
     operands = "rows sampled"
     block = 1
     cost = 100 * ELEMENTS
-    places: tuple[int, ...] = ()
+    places: tuple[int, ...] = ()  # of each draw, how many of the same length are before it
 
     def values(self, start: int) -> Values:
         """Make the operands of a draw, by name; the same ones in every run."""

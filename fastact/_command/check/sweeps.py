@@ -32,30 +32,16 @@ NEAR = 16
 
 @dataclass(frozen=True)
 class Sweep:
-    """One operation and dtype over inputs. It has a line of the report for each who computes.
-
-    Attributes
-    ----------
-    operation : Operation or RowOperation
-    dtype : numpy.dtype
-    sampled : bool
-        Whether the operands besides the input are pseudo-random, not constant.
-    inputs : Inputs
-    computes : dict
-        Who computes, by name.
-    limit : float
-        Greatest absolute value of `x` that is tried, NaN apart.
-    bound : float, optional
-        Greatest error allowed. Without a bound, peers compute: nothing can be broken, and no
-        bits are compared.
-    """
+    """One operation and dtype over inputs. It has a line of the report for each who computes."""
 
     operation: Operation | RowOperation
     dtype: np.dtype[Any]
-    sampled: bool
+    sampled: bool  # whether the operands besides the input are pseudo-random, not constant
     inputs: inputs.Inputs
-    computes: dict[str, Compute]
-    limit: float = np.inf
+    computes: dict[str, Compute]  # who computes, by name
+    limit: float = np.inf  # the greatest absolute value of `x` that is tried, NaN apart
+    # The greatest error allowed. Without, peers compute: nothing can be broken, and no bits are
+    # compared.
     bound: float | None = None
 
     @property
