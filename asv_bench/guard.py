@@ -46,13 +46,9 @@ class Bench:
         (self.folder / "asv.conf.json").write_text(json.dumps(config))
 
     def measure(self, commit, benches):
-        """Run benchmarks with a commit.
+        """Run benchmarks with a commit: the figures by their names with parameters.
 
-        Returns
-        -------
-        dict
-            The figures by the names of the benchmarks with their parameters; None for what
-            failed. Without what the commit does not have.
+        A figure is None if it failed. What the commit does not have is left out.
         """
         selection = itertools.chain.from_iterable(("--bench", bench) for bench in benches)
         arguments = ("run", "--show-stderr", *selection, f"{commit}^!")

@@ -22,20 +22,10 @@ HISTORY = "^(?!times)"
 
 
 def run_asv(*arguments, machine, folder):
-    """Run asv for a machine, and nothing of what asv knows in the home folder.
+    """Run asv for a machine, without what asv knows in the home folder.
 
-    Parameters
-    ----------
-    *arguments : str
-    machine : dict
-        Its "machine" is the name.
-    folder : Path
-        Where asv.conf.json is.
-
-    Returns
-    -------
-    int
-        The exit status: 2 if a benchmark failed, 1 if none could be run.
+    `machine` is a dict; its "machine" is the name. asv.conf.json is in `folder`. Returns the exit
+    status: 2 if a benchmark failed, 1 if none could be run.
     """
     environment = {"PIP_CACHE_DIR": str(Path.home() / ".cache" / "pip"), **os.environ}
     # asv takes the Python of its version that comes first.

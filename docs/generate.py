@@ -153,12 +153,9 @@ def command():
 
 
 def inventory_of_numpy():
-    """Write where NumPy's pages are, for builds without a network.
+    """Write where NumPy's pages are, for builds without a network; returns the path.
 
-    Returns
-    -------
-    str
-        The path of an inventory for `sphinx.ext.intersphinx`.
+    It is an inventory for `sphinx.ext.intersphinx`.
     """
     classes = ("ndarray", "ufunc", "dtype", "exceptions.AxisError")
     functions = ("exp", "load", "savez", "maximum", "negative", "copyto", "finfo", "errstate")

@@ -29,20 +29,7 @@ KEY = 0, 2, 3, 4  # what names a row
 
 
 def row(facts, commit, passed, skipped):
-    """Write a row.
-
-    Parameters
-    ----------
-    facts : dict
-        What `fastact info --json` prints.
-    commit : str
-    passed, skipped : int
-        Numbers of tests.
-
-    Returns
-    -------
-    str
-    """
+    """Write a row, of the facts that `fastact info --json` prints, and numbers of tests."""
     cells = [
         facts["processor"],
         ", ".join(facts["isa_supported"]),

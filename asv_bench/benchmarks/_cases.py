@@ -313,12 +313,13 @@ PAUSE = 0.02
 
 
 def race(ours, theirs, pause=0.0):
-    """Measure the ratio of the times of two calls: the median over rounds of two turns.
+    """Measure the ratio of the times of two calls, or timers: the median over rounds of two turns.
 
     What slows the machine down slows down both turns of a round. It has four digits: more would
     be noise, and take up space in the history.
     """
-    rounds = timing.rounds([ours, theirs], pause=pause)
+    timers = [c.timer() if isinstance(c, Call) else c for c in (ours, theirs)]
+    rounds = timing.rounds(timers, pause=pause)
     return round_to_digits(median(first / second for first, second in rounds))
 
 

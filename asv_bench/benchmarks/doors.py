@@ -17,7 +17,7 @@ import numpy as np
 
 import fastact
 
-from ._cases import figure, race
+from ._cases import figure, load, race
 
 CLIENT = Path(__file__).parents[2] / "tests" / "compiled" / "client"
 ELEMENTS = 16
@@ -50,15 +50,6 @@ def build(folder):
             capture_output=True,
         )
     return folder
-
-
-def load(folder, name):
-    """Import a client."""
-    path = next(Path(folder).glob(f"{name}.*.*"))
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def numba_client():
@@ -114,7 +105,8 @@ def make_door(door, folder):
     if door.startswith("numba"):
         repeat, repeat_scalar = numba_client()
     else:
-        client = load(folder, "c_client" if door == "C" else "cython_client")
+        name = "c_client" if door == "C" else "cython_client"
+        client = load(next(Path(folder).glob(f"{name}.*.*")), name)
         repeat, repeat_scalar = client.repeat, getattr(client, "repeat_scalar", None)
     return Repeated(repeat_scalar, 0.5) if door.endswith("number") else Repeated(repeat, x)
 

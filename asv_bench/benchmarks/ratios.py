@@ -9,7 +9,6 @@ otherwise.
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from pathlib import Path
 from timeit import Timer
 
@@ -30,12 +29,12 @@ def over_memcpy(call, threads=1):
     # A copy reads one array and writes one.
     factor = (sum(operand.size == array.size for operand in call.operands) + 1) / 2
     if threads == 1:
-        return _cases.round_to_digits(_cases.race(call.timer(), copy.timer()) / factor)
+        return _cases.round_to_digits(_cases.race(call, copy) / factor)
     with ThreadPoolExecutor(threads) as pool:
         parts = [np.array_split(operand, threads) for operand in copy.operands]
         names = {"map": pool.map, "copyto": np.copyto, "parts": parts}
         timer = Timer("list(map(copyto, *parts))", globals=names)
-        ratio = _cases.race(call.timer(), timer, pause=_cases.PAUSE)
+        ratio = _cases.race(call, timer, pause=_cases.PAUSE)
         return _cases.round_to_digits(ratio / factor)
 
 
@@ -57,7 +56,7 @@ class SmallCall(_Ratio):
 
     @_cases.figure("Small call: time / numpy.negative's", "x time of numpy.negative")
     def track_over_negative(self, *_):
-        return _cases.race(self.ours.timer(), self.theirs.timer())
+        return _cases.race(self.ours, self.theirs)
 
 
 class InCache(_Ratio):
@@ -87,7 +86,7 @@ class Rows(_Ratio):
 
     @_cases.figure("Rows: time / NumPy's", "x time of NumPy")
     def track_over_numpy(self, *_):
-        return _cases.race(self.ours.timer(), self.theirs.timer())
+        return _cases.race(self.ours, self.theirs)
 
 
 class OutOfCache(_Ratio):
@@ -135,7 +134,7 @@ class Sigmoid(_Ratio):
     @_cases.figure("sigmoid: time / NumPy's 1 / (1 + exp(-x))", "x time of NumPy's expression")
     def track_over_numpy(self, *_):
         theirs = _cases.Call(NUMPY_SIGMOID, self.call.operands, self.call.out)
-        return _cases.race(self.call.timer(), theirs.timer())
+        return _cases.race(self.call, theirs)
 
 
 class Own(_Ratio):
@@ -151,13 +150,13 @@ class Own(_Ratio):
     @_cases.figure("sigmoid_backward: time / sigmoid's", "x time of sigmoid")
     def track_sigmoid_backward(self, dtype):
         ours = _cases.make_call("sigmoid_backward", dtype)
-        return _cases.race(ours.timer(), _cases.make_call("sigmoid", dtype).timer())
+        return _cases.race(ours, _cases.make_call("sigmoid", dtype))
 
     @_cases.figure("sigmoid of denormals: time / ordinary inputs'", "x time of ordinary inputs")
     def track_denormals(self, dtype):
         denormals = np.random.default_rng(0).uniform(-1, 1, _cases.CACHED) * np.finfo(dtype).tiny
         ours = _cases.make_call("sigmoid", dtype, x=denormals)
-        return _cases.race(ours.timer(), _cases.make_call("sigmoid", dtype).timer())
+        return _cases.race(ours, _cases.make_call("sigmoid", dtype))
 
 
 def over_contiguous(layout, operation="relu", result="new", dtype="float32"):
@@ -212,7 +211,7 @@ class Beside(_Ratio):
 
     @_cases.figure("Beside the plain call: time / the plain call's", "x time of the plain call")
     def track_over_the_plain_call(self, *_):
-        return _cases.race(self.ours.timer(), self.theirs.timer())
+        return _cases.race(self.ours, self.theirs)
 
 
 def over_one_thread(layout, busy):
@@ -221,12 +220,7 @@ def over_one_thread(layout, busy):
     x, out = call.operands[0], call.out
     names = {"call": call.function, "x": x, "out": out, "limit": _cases.use_threads}
     timers = [Timer(f"limit({n!r}), call(x, out=out)", globals=names) for n in ("all", 1)]
-    others = _cases.processors() - 1 if busy else 0
-    with ExitStack() as stack:
-        for _ in range(others):
-            process = subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"])
-            stack.enter_context(process)
-            stack.callback(process.kill)
+    with _cases.timing.busy_processes(_cases.processors() - 1 if busy else 0):
         return _cases.race(*timers, pause=_cases.PAUSE)
 
 
@@ -239,8 +233,8 @@ class Threads(_Ratio):
     @_cases.figure("All threads: time / one thread's", "x time on one thread")
     def track_over_one_thread(self, layout, other_processors):
         program = (
-            f"{_cases.NEW_PROCESS}from benchmarks.ratios import over_one_thread as ratio;"
-            f"print(ratio({layout!r}, {other_processors == 'busy'}))"
+            f"{_cases.NEW_PROCESS}from benchmarks import ratios;"
+            f"print(ratios.over_one_thread({layout!r}, {other_processors == 'busy'}))"
         )
         return float(subprocess.check_output([sys.executable, "-P", "-c", program]))
 
@@ -258,7 +252,7 @@ class InPlace(_Ratio):
 
     @_cases.figure("In place: time / out of place", "x time out of place")
     def track_over_out_of_place(self, *_):
-        return _cases.race(self.ours.timer(), self.theirs.timer())
+        return _cases.race(self.ours, self.theirs)
 
 
 class Layers(_Ratio):
@@ -274,13 +268,11 @@ class Layers(_Ratio):
 
     @_cases.figure("Layers, forward: time / numpy.negative's", "x time of numpy.negative")
     def track_forward(self, *_):
-        return _cases.race(_cases.Call(self.layer.forward, [self.x]).timer(), self.theirs.timer())
+        return _cases.race(_cases.Call(self.layer.forward, [self.x]), self.theirs)
 
     @_cases.figure("Layers, backward: time / numpy.negative's", "x time of numpy.negative")
     def track_backward(self, *_):
-        return _cases.race(
-            _cases.Call(self.layer.backward, [self.grad]).timer(), self.theirs.timer()
-        )
+        return _cases.race(_cases.Call(self.layer.backward, [self.grad]), self.theirs)
 
 
 class Epoch(_Ratio):

@@ -97,11 +97,6 @@ def details(results: dict[str, Any]) -> list[Table]:
     return [Table(title, _cells(results), 1)]
 
 
-def summary(results: dict[str, Any]) -> list[Table]:
-    """Make no more tables."""
-    return []
-
-
 def notes(results: dict[str, Any]) -> str:
     """Explain the table."""
     return f"""\

@@ -3,6 +3,9 @@
 The benchmarks of asv load this module by its path, so it imports nothing of fastact.
 """
 
+import contextlib
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from statistics import median
 from time import perf_counter, sleep
@@ -42,6 +45,17 @@ def rounds(
                 sleep(pause)
             times.append(timer.timeit(number) / number)
         yield times
+
+
+@contextlib.contextmanager
+def busy_processes(n: int) -> Iterator[None]:
+    """Let `n` other processes compute meanwhile."""
+    with contextlib.ExitStack() as stack:
+        for _ in range(n):
+            process = subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"])
+            stack.enter_context(process)
+            stack.callback(process.kill)
+        yield
 
 
 def _calibrate(timer: Timer) -> int:

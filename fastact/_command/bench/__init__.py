@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from fastact._command.console import finite
-from fastact._command.markup import as_markdown, as_text
+from fastact._command.markup import Table, as_markdown, as_text
 from fastact._command.peers import DEVELOPERS, NO_DEVELOPERS, NumPy, load_developers
 
 
@@ -28,13 +28,16 @@ def run(options: argparse.Namespace) -> int:
     with np.errstate(all="ignore"):  # NumPy's exp overflows. The errors tell of that
         if options.epoch:
             epoch = import_module(f"{DEVELOPERS}.epoch")
-            _print(epoch.measure(), epoch, options)
+            results = epoch.measure()
+            _print(results, [], epoch.details(results), epoch.notes(results), options)
         elif options.peers:
             results = race.measure(peers, import_module(f"{DEVELOPERS}.goals").GOALS)
             results["footprint"] = import_module(f"{DEVELOPERS}.footprint").measure()
-            _print(results, tables, options)
+            summary, notes = tables.summary(results), tables.GOAL_NOTES + tables.NOTES
+            _print(results, summary, tables.details(results), notes, options)
         elif not options.plot:
-            _print(race.measure(peers, race.overview(options.size)), tables, options)
+            results = race.measure(peers, race.overview(options.size))
+            _print(results, [], tables.details(results), tables.NOTES, options)
         if options.plot:
             from fastact._command.bench import plot
 
@@ -55,14 +58,19 @@ def problem(options: argparse.Namespace) -> str | None:
     return plot.problem(Path(options.plot))
 
 
-def _print(results: dict[str, Any], module: Any, options: argparse.Namespace) -> None:
-    """Print results as `--format` says; `module` makes the tables, and the notes below them."""
+def _print(
+    results: dict[str, Any],
+    summary: list[Table],
+    details: list[Table],
+    notes: str,
+    options: argparse.Namespace,
+) -> None:
+    """Print results as `--format` says: as text, the summary if there is any."""
     facts, packages = results["machine"], results["peers"]
-    summary, details = module.summary(results), module.details(results)
     match options.format:
         case "json":
             print(json.dumps(finite(results), indent=2, allow_nan=False))
         case "text":
-            print(as_text(summary or details, facts, packages, module.notes(results)))
+            print(as_text(summary or details, facts, packages, notes))
         case "markdown":
             print(as_markdown([*details, *summary], facts, packages, options.command_line))

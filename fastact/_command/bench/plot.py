@@ -39,13 +39,10 @@ def problem(path: Path) -> str | None:
 def draw(peers: list[Peer], path: Path) -> None:
     """Measure fastact and all peers over the size of the array, and draw it into a file."""
     from matplotlib import rc_context
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from PIL import Image
 
     times = {operation.name: _measure(peers, operation) for operation in OPERATIONS}
     figure = Figure(figsize=(9, 4.2), layout="constrained")
-    canvas: Any = FigureCanvasAgg(figure)  # untyped
     panels = figure.subplots(1, len(OPERATIONS), sharex=True, sharey=True)
     for panel, (operation, by_name) in zip(panels, times.items(), strict=True):
         _draw_panel(panel, operation, by_name, ["fastact", *(peer.name for peer in peers)])
@@ -54,15 +51,9 @@ def draw(peers: list[Peer], path: Path) -> None:
     figure.legend(lines.values(), lines.keys(), loc="outside right center", frameon=False)
     figure.suptitle("float32, one thread: lower is better", fontsize=11)
     figure.supxlabel(_caption(peers), fontsize=7.5, color="0.3")
-    if path.suffix != ".png":
-        # Text stays text, in the reader's fonts. The file is a third of the size.
-        with rc_context({"svg.fonttype": "none"}):
-            figure.savefig(path)
-        return
-    # With a palette, the file is a third of the size.
-    figure.set_dpi(110)
-    canvas.draw()
-    Image.fromarray(np.asarray(canvas.buffer_rgba())).quantize(64).save(path, optimize=True)
+    # Text stays text, in the reader's fonts. The file is a third of the size.
+    with rc_context({"svg.fonttype": "none"}):
+        figure.savefig(path, dpi=110)
 
 
 def _caption(peers: list[Peer]) -> str:

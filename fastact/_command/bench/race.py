@@ -5,8 +5,6 @@ else the goal compares with.
 """
 
 import contextlib
-import subprocess
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +17,7 @@ from fastact._command.bench.arrays import ROWS, dtype_of
 from fastact._command.bench.cases import Case, cases, make_operands, make_out
 from fastact._command.console import machine, progress
 from fastact._command.peers import Fastact, Peer, Work
-from fastact._command.timing import race
+from fastact._command.timing import busy_processes, race
 from fastact._core.operations import BY_NAME, OPERATIONS, Operation, RowOperation
 from fastact._core.runtime.threads import get_num_threads
 from fastact._core.ufuncs import ufuncs
@@ -92,17 +90,6 @@ def thread_limit(peers: Iterable[Peer], n: int) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for peer in (Fastact(), *peers):
             stack.enter_context(peer.threads(n))
-        yield
-
-
-@contextlib.contextmanager
-def busy_processes(n: int) -> Iterator[None]:
-    """Let `n` other processes compute meanwhile."""
-    with contextlib.ExitStack() as stack:
-        for _ in range(n):
-            process = subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"])
-            stack.enter_context(process)
-            stack.callback(process.kill)
         yield
 
 

@@ -17,12 +17,8 @@ above {MAX_ULP} ULP for an input above {ULP_FROM:.0f} are inexact, and do not co
 GOAL_NOTES = """\
 Of every work, the case furthest from its target: time of fastact, time of the fastest other,
 ratio, target, and how many cases meet it. memcpy: numpy.copyto, its time scaled to the bytes that
-the operation reads and writes; on all threads, in as many parts. JAX cannot write into out."""
-
-
-def notes(results: dict[str, Any]) -> str:
-    """Explain the tables."""
-    return f"{GOAL_NOTES}\n{NOTES}" if summary(results) else NOTES
+the operation reads and writes; on all threads, in as many parts. JAX cannot write into out.
+"""
 
 
 def details(results: dict[str, Any]) -> list[Table]:
@@ -32,13 +28,11 @@ def details(results: dict[str, Any]) -> list[Table]:
     functions = [case for row in rows for case in row["cases"] if _is_plain(case)]
     title = f"Functions, {CACHED:,} elements: time per element, and {SMALL} elements: per call"
     functions_table = Table(title, _compared(results, functions, plain=True), 1)
-    return [functions_table, *made] if _has_goals(results) else made
+    return made if any(row["target"] is None for row in rows) else [functions_table, *made]
 
 
 def summary(results: dict[str, Any]) -> list[Table]:
-    """Make tables of how far the goals were reached, if there are any."""
-    if not _has_goals(results):
-        return []
+    """Make tables of how far the goals were reached."""
     case = ("case", "against", "threads", "fastact", "other", "ratio")
     targets = [("work", "furthest case", *case[1:], "target", "met"), *_target_cells(results)]
     missed = [
@@ -53,10 +47,6 @@ def summary(results: dict[str, Any]) -> list[Table]:
         Table("Memory and import", _footprint_cells(results.get("footprint", [])), 1),
         Table("Greatest error, ULP", _error_cells(results), 2),
     ]
-
-
-def _has_goals(results: dict[str, Any]) -> bool:
-    return any(row["target"] is not None for row in results["rows"])
 
 
 def _is_plain(case: dict[str, Any]) -> bool:
