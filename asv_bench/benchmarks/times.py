@@ -1,4 +1,4 @@
-"""Seconds of every call in the table, every layer, and imports.
+"""Seconds of every call in the table, and of every layer.
 
 This is how long a user waits, on this machine and at this time. There are too many for the
 history. On a noisy machine, use `ratios` instead.
@@ -85,15 +85,3 @@ class Layers(_Time):
     @_cases.figure("Backward pass of a layer")
     def time_backward(self, *_):
         self.layer.backward(self.grad)
-
-
-class Import(_Time):
-    """In a new process that has imported NumPy already."""
-
-    params = ["fastact", "fastact.layers"]
-    param_names = ["module"]
-    repeat = 5
-
-    @_cases.figure("Import")
-    def timeraw_import(self, module):
-        return f"import {module}", "import numpy"

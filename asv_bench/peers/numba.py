@@ -23,7 +23,6 @@ class Numba(Peer):
 
     def __init__(self) -> None:
         super().__init__()
-        self._threads = 1
         # This starts its threads, which may set the number of OpenMP's threads for the process,
         # and so for PyTorch. In a `threads` context that would be too late.
         self._package.get_num_threads()
@@ -94,13 +93,12 @@ class Numba(Peer):
 
     @contextlib.contextmanager
     def threads(self, n: int) -> Iterator[None]:
-        previous, self._threads = self._threads, n
         default = self._package.get_num_threads()
         self._package.set_num_threads(n)
         try:
-            yield
+            with super().threads(n):
+                yield
         finally:
-            self._threads = previous
             self._package.set_num_threads(default)
 
 

@@ -1,7 +1,5 @@
 """numexpr as a peer."""
 
-import contextlib
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -34,10 +32,6 @@ class NumExpr(Peer):
         function = self._package.NumExpr(expression, signature)
         return Work.of(function, values, request.out, f", ex_uses_vml={self._package.use_vml}")
 
-    @contextlib.contextmanager
-    def threads(self, n: int) -> Iterator[None]:
-        previous = self._package.set_num_threads(n)
-        try:
-            yield
-        finally:
-            self._package.set_num_threads(previous)
+    def _set_threads(self, n: int) -> int:
+        previous: int = self._package.set_num_threads(n)
+        return previous

@@ -1,8 +1,6 @@
 """ONNX Runtime as a peer."""
 
-import contextlib
 import importlib
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,7 +15,6 @@ class ONNXRuntime(Peer):
 
     def __init__(self) -> None:
         super().__init__()
-        self._threads = 1
         errors = self._package.capi.onnxruntime_pybind11_state
         self._unsupported = (TypeError, KeyError, errors.NotImplemented, errors.InvalidGraph)
         self._sessions: dict[tuple[Any, ...], Any] = {}
@@ -72,11 +69,3 @@ class ONNXRuntime(Peer):
                 model.SerializeToString(), options, providers=["CPUExecutionProvider"]
             )
         return self._sessions[key]
-
-    @contextlib.contextmanager
-    def threads(self, n: int) -> Iterator[None]:
-        previous, self._threads = self._threads, n
-        try:
-            yield
-        finally:
-            self._threads = previous

@@ -63,11 +63,11 @@ class PyTorch(Peer):
 
     @contextlib.contextmanager
     def threads(self, n: int) -> Iterator[None]:
-        previous = self._package.get_num_threads()
+        # NumPy does not record operations for autograd, so PyTorch must not either.
+        with super().threads(n), self._package.inference_mode():
+            yield
+
+    def _set_threads(self, n: int) -> int:
+        previous: int = self._package.get_num_threads()
         self._package.set_num_threads(n)
-        try:
-            # NumPy does not record operations for autograd, so PyTorch must not either.
-            with self._package.inference_mode():
-                yield
-        finally:
-            self._package.set_num_threads(previous)
+        return previous

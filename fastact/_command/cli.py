@@ -90,11 +90,7 @@ def _parser() -> argparse.ArgumentParser:
 
     check = _add(commands, "check", "measure the error of every result, on this machine", _CHECK)
     check.add_argument("--exhaustive", action="store_true", help="try every float32 input")
-    check.add_argument(
-        "--peers",
-        action="store_true",
-        help="measure the errors of other packages; needs a source tree",
-    )
+    check.add_argument("--peers", action="store_true", help="other packages, in a source tree")
     check.add_argument("--isa", choices=supported, help="one instruction set only")
     names = [record.name for record in OPERATIONS] + [record.name for record in ROW_OPERATIONS]
     check.add_argument("--operation", choices=names, metavar="NAME", help="one operation only")

@@ -100,6 +100,7 @@ class Peer:
     modules: tuple[str, ...]  # that must be installed
     # What the package raises for operands that it does not support.
     _unsupported: tuple[type[Exception], ...] = (TypeError,)
+    _threads = 1
 
     def __init__(self) -> None:
         for module in reversed(self.modules):
@@ -150,7 +151,16 @@ class Peer:
     @contextlib.contextmanager
     def threads(self, n: int) -> Iterator[None]:
         """Let the peer use `n` threads for what is prepared and performed in this context."""
-        yield
+        previous = self._set_threads(n)
+        try:
+            yield
+        finally:
+            self._set_threads(previous)
+
+    def _set_threads(self, n: int) -> int:
+        """Set the number of threads, and return the previous one."""
+        previous, self._threads = self._threads, n
+        return previous
 
 
 def result_type(operation: Operation | RowOperation, operands: dict[str, Any]) -> np.dtype[Any]:
@@ -182,13 +192,8 @@ class Fastact(Peer):
         }
         return Work.of(request.recipe, {**request.arrays, **given}, request.out)
 
-    @contextlib.contextmanager
-    def threads(self, n: int) -> Iterator[None]:
-        previous = set_num_threads(n)
-        try:
-            yield
-        finally:
-            set_num_threads(previous)
+    def _set_threads(self, n: int) -> int:
+        return set_num_threads(n)
 
 
 class NumPy(Peer):

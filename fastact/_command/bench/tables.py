@@ -71,9 +71,7 @@ def _compared(
     """
     errors = {(row["operation"], row["dtype"]): row["ulp"] for row in results["errors"]}
     small = f", {SMALL} elements"
-    cells: list[tuple[str, ...]] = [
-        ("", "fastact", "fastest other", "ratio", "ULP", "ULP, other"),
-    ]
+    cells: list[tuple[str, ...]] = [("", "fastact", "fastest other", "ratio", "ULP", "ULP, other")]
     for case in cases:
         seconds, excluded, own = case["seconds"], case["excluded"], case["seconds"]["fastact"]
         peers = {name: seconds[name] for name in results["peers"] if name in seconds}

@@ -1,26 +1,13 @@
 """The command ``fastact check``: the error of every result, and the same bits everywhere.
 
-What results are compared with
-------------------------------
-Results in float16, bfloat16 and float32 are compared with `Operation.exact`, evaluated in
-float64 by NumPy: another formula, another exponential, and no code in common with the kernels.
-Its own relative error is about 1e-15. Half an ULP of float32 is at least 2**-24, or 3e-8, of the
-value. So its error is some 1e-8 ULP. The greatest errors are right in all digits shown. The
-count of results that are not correctly rounded can be wrong only where an exact value lies
-within 1e-8 ULP of a tie between two float32 numbers. With ``--exhaustive``, all 2**32 inputs are
-tried. For operations of x alone, or with constant other operands, the table is then a proof for
-this machine and build. Where the other operands are pseudo-random, 2**28 evenly spaced inputs
-are tried: this is evidence.
-
-Results in float64 are compared with the same formulas in numbers of 200 bits, if gmpy2 is
-installed, and otherwise in `numpy.longdouble`, where this has 64 bits. The inputs are random,
-evenly spaced in their bit patterns, and hard. This is evidence, not proof.
+Results in float16, bfloat16 and float32 are compared with `Operation.exact`, evaluated in float64
+by NumPy, and those in float64 with the same formula in numbers of 200 bits, if gmpy2 is installed,
+or else in `numpy.longdouble`, where this has 64 bits. docs/accuracy.md says how exact these are,
+and what is a proof and what is evidence.
 
 For 16-bit types, all inputs are tried, with 16 pseudo-random gradients each, and with all
-gradients next to a zero of the derivative. NaNs of float32 and float64 have random payloads.
-
-Operations on rows, such as softmax, have too many inputs for a proof. Rows of several lengths and
-scales are tried: see `fastact._command.check.rows`.
+gradients next to a zero of the derivative. NaNs of float32 and float64 have random payloads. Of
+operations on rows, such as softmax, rows of several lengths and scales are tried: see `rows`.
 
 The results of each instruction set are compared with those of the first one, bit for bit. The
 exception: where two or more operands are not finite, every NaN is the same, because IEEE 754 does
