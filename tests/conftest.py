@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import Phase, settings
 
+import fastact
 from fastact._command.peers import DEVELOPERS, load_package
 from fastact._core import ufuncs as core
 
@@ -132,6 +133,17 @@ def built_once(tmp_path_factory):
         return folder
 
     return get
+
+
+@pytest.fixture
+def nothing_kept():
+    """Start with no buffers kept, and a limit of 64 MiB."""
+    previous = fastact.set_buffer_limit(64 << 20)
+    gc.collect()
+    fastact.release_buffers()
+    yield
+    fastact.release_buffers()
+    fastact.set_buffer_limit(previous)
 
 
 Benchmark = namedtuple("Benchmark", "name suite kind")

@@ -13,10 +13,12 @@ import shutil
 import struct
 import subprocess
 import sys
+import tempfile
 from functools import cache
 from pathlib import Path
 
 import pytest
+from programs import imports, run
 
 import fastact
 from fastact._core import targets
@@ -52,7 +54,9 @@ facts = {{
 COMMANDS = """
 from fastact._command import cli, timing
 from fastact._command.bench import race
+from fastact._command.check import inputs
 
+inputs.EVEN_INPUTS = inputs.HARD_INPUTS = inputs.SLOW_INPUTS = inputs.SLOW_HARD_INPUTS = 64
 timing.SAMPLE_SECONDS, timing.ROUNDS, race.ERROR_INPUTS = 0, 1, 64
 race.OPERATIONS = race.OPERATIONS[:1]
 status = cli.main(["info"]) or cli.main(["bench", "--size", "1600"])
@@ -60,41 +64,23 @@ sys.exit(status or cli.main(["check", "--operation", "relu", "--isa", "baseline"
 """
 
 
-def run(program, folder, *flags, command=(sys.executable,), **environment):
-    """Run a program with nothing but the given settings of fastact and OpenMP."""
-    clean = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("FASTACT_", "OMP_", "LC_", "LANG", "PYTHONWARN", "PYTHONDONT"))
-    }
-    return subprocess.run(
-        [*command, *flags, "-P", "-W", "error", "-c", program],
-        cwd=folder,
-        env=clean | environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-
-
-def output(program, folder, *flags, **settings):
-    done = run(program, folder, *flags, **settings)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def results(folder, *flags, holds="True", before="", **settings):
-    """Give the facts of a process in which `holds` is true."""
+def results(folder, *flags, holds="True", before="", after="", **settings):
+    """Give the facts of a process in which `holds` is true, and what it prints thereafter."""
     program = f"import os, sys\n{before}\n{RESULTS}\nfacts['holds'] = bool({holds})"
-    facts = json.loads(output(program + "\nprint(json.dumps(facts))", folder, *flags, **settings))
+    program = f"{program}\nprint(json.dumps(facts), flush=True)\n{after}"
+    done = run(program, *flags, folder=folder, **settings)
+    assert done.returncode == 0, done.stderr
+    facts, _, rest = done.stdout.partition("\n")
+    facts = json.loads(facts)
     assert facts["holds"], holds
-    return facts
+    return facts, rest
 
 
 @cache
 def plain():
     """The bits of an ordinary process."""
-    return results(os.getcwd())["bits"]
+    with tempfile.TemporaryDirectory() as folder:
+        return results(Path(folder))[0]["bits"]
 
 
 # ------------------------------------------------------- interpreters and locales
@@ -145,26 +131,16 @@ def surroundings(request, tmp_path):
     return flags, settings | more
 
 
-def test_same_bits(surroundings, tmp_path):
+def test_same_bits_and_commands(surroundings, tmp_path, pytestconfig):
     flags, settings = surroundings
-    assert results(tmp_path, *flags, **settings)["bits"] == plain()
-
-
-@pytest.mark.slow
-def test_commands(surroundings, tmp_path):
-    flags, settings = surroundings
-    before, holds = settings.pop("before", ""), settings.pop("holds")
-    program = f"""
-import sys
-sys.path.append({str(PACKAGE.parent)!r})
-{before}
-{holds} or sys.exit("other surroundings")
-{COMMANDS}"""
-    said = output(program, tmp_path, *flags, **settings)
-    assert f"version        {fastact.__version__}" in said
-    assert said.endswith(" rows are within their bounds.\n")  # the last line of the check
-    assert re.search(r"\d\.\d", said)
-    assert not re.search(r"\d,\d{1,2}\b", said), "a decimal comma"
+    quick = pytestconfig.getoption("quick")
+    facts, said = results(tmp_path, *flags, after="" if quick else COMMANDS, **settings)
+    assert facts["bits"] == plain()
+    if not quick:
+        assert f"version        {fastact.__version__}" in said
+        assert said.endswith(" rows are within their bounds.\n")  # the last line of the check
+        assert re.search(r"\d\.\d", said)
+        assert not re.search(r"\d,\d{1,2}\b", said), "a decimal comma"
 
 
 # -------------------------------------------------------- processors and threads
@@ -172,7 +148,7 @@ sys.path.append({str(PACKAGE.parent)!r})
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this platform")
 def test_one_processor(tmp_path):
-    facts = results(
+    facts, _ = results(
         tmp_path,
         before="os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})",
         holds="len(os.sched_getaffinity(0)) == 1",
@@ -194,34 +170,26 @@ QUOTAS = {
 }
 FILE = "/sys/fs/cgroup/cpu.max"
 # Before the import, which reads the file once.
-OTHER_FILE = """
-import builtins
+OTHER_FILE = f"""
+import builtins, io
 def open(file, *args, real=builtins.open, **keywords):
-    return real({!r} if file == {!r} else file, *args, **keywords)
+    if file == {FILE!r} and "QUOTA" in os.environ:
+        return io.StringIO(os.environ["QUOTA"])
+    return real("/no/file" if file == {FILE!r} else file, *args, **keywords)
 builtins.open = open
 """
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("quota", "used"), QUOTAS.items(), ids=lambda value: str(value) or "empty")
-def test_quotas(tmp_path, quota, used):
-    (tmp_path / "cpu.max").write_text(f"{quota}\n")
-    before = OTHER_FILE.format(str(tmp_path / "cpu.max"), FILE)
-    facts = results(tmp_path, before=before, OMP_NUM_THREADS="4")
-    assert (facts["bits"], facts["threads"]) == (plain(), used)
+def test_quotas():
+    cases = [{"QUOTA": f"{quota}\n"} for quota in QUOTAS]
+    found = imports([{}, *cases], before=OTHER_FILE, OMP_NUM_THREADS="4")
+    assert [threads for _, threads, _ in found] == [4, *QUOTAS.values()]
 
 
-def test_no_file_of_a_quota(tmp_path):
-    before = OTHER_FILE.format(str(tmp_path / "cpu.max"), FILE)
-    facts = results(tmp_path, before=before, OMP_NUM_THREADS="4")
-    assert facts["threads"] == 4
-
-
-def test_what_is_asked_for_goes_before_the_quota(tmp_path):
-    (tmp_path / "cpu.max").write_text("50000 100000\n")
-    before = OTHER_FILE.format(str(tmp_path / "cpu.max"), FILE)
-    facts = results(tmp_path, before=before, OMP_NUM_THREADS="4", FASTACT_NUM_THREADS="3")
-    assert facts["threads"] == 3
+def test_what_is_asked_for_goes_before_the_quota():
+    asked = {"QUOTA": "50000 100000\n", "FASTACT_NUM_THREADS": "3"}
+    ((_, used, _),) = imports([asked], before=OTHER_FILE, OMP_NUM_THREADS="4")
+    assert used == 3
 
 
 def namespaces():
@@ -240,7 +208,7 @@ def test_quotas_where_the_kernel_has_them(tmp_path, quota):
     command = ["unshare", "-rm", "sh", "-c", script, quota, FILE, sys.executable]
     holds = f"open({FILE!r}).read() == {quota!r} + chr(10)"
     program = "-W", "ignore::ResourceWarning"
-    facts = results(tmp_path, *program, holds=holds, command=command, OMP_NUM_THREADS="4")
+    facts, _ = results(tmp_path, *program, holds=holds, command=command, OMP_NUM_THREADS="4")
     used = {"max 100000": 4, "250000 100000": 3, "50000 100000": 1}[quota]
     assert (facts["bits"], facts["threads"]) == (plain(), used)
 
@@ -279,7 +247,7 @@ def test_nobody_can_write_to_the_installation(installed, tmp_path):
         path.chmod(0o555)
     command = [sys.executable, "-c", GIVE_UP] if os.geteuid() == 0 else [sys.executable]
     folder = str(installed)
-    facts = results(
+    facts, _ = results(
         tmp_path,
         before=f"sys.path.insert(0, {str(installed.parent)!r})",
         holds=f"not os.access({folder!r}, os.W_OK, effective_ids=True)",
@@ -301,7 +269,7 @@ def test_no_openmp_library(installed, tmp_path):
     assert count
     module.write_bytes(code)
     program = f"import sys\nsys.path.insert(0, {str(installed.parent)!r})\nimport fastact"
-    done = run(program, tmp_path)
+    done = run(program, folder=tmp_path)
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
     missing = re.match(r"ImportError: (libg?omp)\S+9: cannot open shared object file", last)
@@ -311,7 +279,7 @@ def test_no_openmp_library(installed, tmp_path):
 def test_in_an_archive(installed, tmp_path):
     archive = shutil.make_archive(str(tmp_path / "packages"), "zip", installed.parent)
     program = f"import sys\nsys.path.insert(0, {archive!r})\nimport fastact"
-    last = run(program, tmp_path).stderr.splitlines()[-1]
+    last = run(program, folder=tmp_path).stderr.splitlines()[-1]
     inside = os.path.join(archive, "fastact")
     assert last.startswith(f"ImportError: fastact is in an archive, {inside!r}, and Python loads")
 
@@ -324,7 +292,7 @@ def test_not_built_or_for_another_python(installed, tmp_path, other):
     else:
         module.unlink()
     program = f"import sys\nsys.path.insert(0, {str(installed.parent)!r})\nimport fastact"
-    last = run(program, tmp_path).stderr.splitlines()[-1]
+    last = run(program, folder=tmp_path).stderr.splitlines()[-1]
     wanted = "built for another Python: there is" if other else "not built in"
     assert last.startswith("ImportError: fastact ")
     assert f"{wanted} {other}" in last
@@ -350,34 +318,52 @@ MISTAKES = [
         for value in ("1 GB", "-1", "1e9", "0x10", "nan", "1_000", " ", "+2", " 2", "2,", "\udcff")
     ),
 ]
-# What is taken, though odd: threads, and bytes to keep.
-ODD = [
-    ("FASTACT_NUM_THREADS", "", 3, 1 << 28),
-    ("FASTACT_NUM_THREADS", "1" * 5000, 3, 1 << 28),
-    ("FASTACT_NUM_THREADS", "0" * 5000 + "2", 2, 1 << 28),
-    ("FASTACT_NUM_THREADS", "\uff12", 2, 1 << 28),
-    ("FASTACT_BUFFER_LIMIT", "", 3, 1 << 28),
-    ("FASTACT_BUFFER_LIMIT", "1" * 5000, 3, sys.maxsize),
-    ("FASTACT_BUFFER_LIMIT", str(sys.maxsize), 3, sys.maxsize),
-    ("FASTACT_BUFFER_LIMIT", "0" * 5000 + "5", 3, 5),
-    ("FASTACT_ISA", "", 3, 1 << 28),
+# What is taken, some of it odd; the instruction set, threads, and bytes to keep.
+BEST, LIMIT = core.supported[0], 1 << 28
+TAKEN = [
+    ({}, BEST, 3, LIMIT),
+    ({"FASTACT_ISA": ""}, BEST, 3, LIMIT),
+    *(({"FASTACT_ISA": name}, name, 3, LIMIT) for name in core.supported),
+    ({"FASTACT_NUM_THREADS": "1"}, BEST, 1, LIMIT),
+    ({"FASTACT_NUM_THREADS": "3"}, BEST, 3, LIMIT),
+    ({"FASTACT_NUM_THREADS": ""}, BEST, 3, LIMIT),
+    ({"FASTACT_NUM_THREADS": "9" * 20}, BEST, 3, LIMIT),
+    ({"FASTACT_NUM_THREADS": "1" * 5000}, BEST, 3, LIMIT),
+    ({"FASTACT_NUM_THREADS": "0" * 5000 + "2"}, BEST, 2, LIMIT),
+    ({"FASTACT_NUM_THREADS": "\uff12"}, BEST, 2, LIMIT),
+    ({"FASTACT_BUFFER_LIMIT": ""}, BEST, 3, LIMIT),
+    ({"FASTACT_BUFFER_LIMIT": "0"}, BEST, 3, 0),
+    ({"FASTACT_BUFFER_LIMIT": "1000"}, BEST, 3, 1000),
+    ({"FASTACT_BUFFER_LIMIT": "0" * 5000 + "5"}, BEST, 3, 5),
+    *(
+        ({"FASTACT_BUFFER_LIMIT": digits}, BEST, 3, sys.maxsize)
+        for digits in (str(sys.maxsize), str(2**63), "9" * 22, "9" * 5000)
+    ),
 ]
 
 
-@pytest.mark.parametrize(("name", "value", "wanted"), MISTAKES)
-def test_mistakes_are_import_errors(tmp_path, name, value, wanted):
-    done = run("import fastact", tmp_path, **{name: value})
-    assert done.returncode == 1
-    last = done.stderr.splitlines()[-1]
-    assert last.startswith(f"ImportError: {name}={value!r}")
-    assert all(words in last for words in wanted)
+def test_mistakes_are_import_errors():
+    said = imports([{name: value} for name, value, _ in MISTAKES])
+    for (name, value, wanted), message in zip(MISTAKES, said, strict=True):
+        assert message[: len(name) + 1 + len(repr(value))] == f"{name}={value!r}"
+        assert all(words in message for words in wanted), message
 
 
-@pytest.mark.parametrize(("name", "value", "used", "kept"), ODD)
-def test_odd_but_right(tmp_path, name, value, used, kept):
-    program = "import fastact; print(fastact.get_num_threads(), fastact.set_buffer_limit(0))"
-    said = output(program, tmp_path, **{"OMP_NUM_THREADS": "3", name: value})
-    assert said.split() == [str(used), str(kept)]
+def test_what_is_taken():
+    found = imports([settings for settings, *_ in TAKEN], OMP_NUM_THREADS="3")
+    for (settings, *wanted), got in zip(TAKEN, found, strict=True):
+        assert got == wanted, settings
+
+
+@pytest.mark.skipif(not threads.openmp, reason="built without OpenMP")
+@pytest.mark.parametrize(
+    ("number", "limit", "used"),
+    [("4", "", 4), ("4", "1", 1), ("4", "3", 3), ("2", "3", 2), ("1", "", 1)],
+)
+def test_threads_are_those_that_openmp_uses(number, limit, used):
+    environment = {"OMP_NUM_THREADS": number, **({"OMP_THREAD_LIMIT": limit} if limit else {})}
+    ((_, found, _),) = imports([{"FASTACT_NUM_THREADS": "8"}], **environment)
+    assert found == used
 
 
 # What OMP_NUM_THREADS says to a build without OpenMP; None where it says nothing.
@@ -387,7 +373,7 @@ LISTS = {
 }
 
 
-def test_lists_of_openmp(tmp_path, monkeypatch):
+def test_lists_of_openmp(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     processors = threads._count_processors()
     for value, wanted in LISTS.items():
@@ -395,4 +381,4 @@ def test_lists_of_openmp(tmp_path, monkeypatch):
         assert threads._count_processors() == (wanted or processors), value[:9]
     # A build with OpenMP is imported as well, whatever OpenMP itself makes of the value.
     for value in ("1" * 5000, "\uff13", "\udcff"):
-        assert run("import fastact", tmp_path, OMP_NUM_THREADS=value).returncode == 0, value[:9]
+        assert run("import fastact", OMP_NUM_THREADS=value).returncode == 0, value[:9]

@@ -1,41 +1,21 @@
 """What layers and losses keep of their results: little, within a limit, and freed when asked."""
 
 import gc
-import os
-import subprocess
-import sys
 import weakref
-from pathlib import Path
 
 import numpy as np
 import pytest
+from programs import output, resident
 
 import fastact
 from fastact._core.networks.pools import Pool
 from fastact.layers import Linear, ReLU, Sequential, Sigmoid, Tanh
 from fastact.losses import BCEWithLogitsLoss, CrossEntropyLoss, MSELoss
 
-pytestmark = pytest.mark.gil
+pytestmark = [pytest.mark.gil, pytest.mark.usefixtures("nothing_kept")]
 
 MIB = 1 << 20
 FLOAT = np.dtype("float32")
-
-
-@pytest.fixture(autouse=True)
-def clean():
-    """Start with nothing kept, and a limit of 64 MiB."""
-    previous = fastact.set_buffer_limit(64 * MIB)
-    gc.collect()
-    fastact.release_buffers()
-    yield
-    fastact.release_buffers()
-    fastact.set_buffer_limit(previous)
-
-
-def resident():
-    """Bytes of memory that the process has."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * 4096
 
 
 USES = {
@@ -77,12 +57,7 @@ def test_results_of_many_sizes_do_not_add_up():
 
     Where larger ones have been freed before, it keeps them.
     """
-    path = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
-    subprocess.run(
-        [sys.executable, "-P", "-c", "import test_kept_results as t; t.use_many_sizes()"],
-        env=os.environ | {"PYTHONPATH": path, "MALLOC_MMAP_THRESHOLD_": str(MIB)},
-        check=True,
-    )
+    output("import test_kept_results as t; t.use_many_sizes()", MALLOC_MMAP_THRESHOLD_=str(MIB))
 
 
 def test_small_results_are_within_the_limit():

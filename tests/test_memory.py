@@ -1,11 +1,7 @@
 """Buffers of large results: kept, handed out again, bounded, and nobody else's concern."""
 
 import gc
-import os
-import subprocess
-import sys
 import tracemalloc
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -18,13 +14,7 @@ LARGE = np.linspace(-9, 9, MIB, dtype=np.float32)  # a result of 4 MiB: the leas
 EXPECTED = np.maximum(LARGE, 0)
 
 
-@pytest.fixture(autouse=True)
-def _empty_at_first():
-    previous = fastact.set_buffer_limit(64 * MIB)
-    fastact.release_buffers()
-    yield
-    fastact.release_buffers()
-    fastact.set_buffer_limit(previous)
+pytestmark = pytest.mark.usefixtures("nothing_kept")
 
 
 def address(array):
@@ -118,27 +108,6 @@ def test_a_call_takes_its_result_and_little_more():
         return most - size
 
     assert max(peak() for _ in range(3)) <= 256 << 10
-
-
-def test_threads_get_blocks_of_their_own():
-    def work(scale):
-        x = LARGE * np.float32(scale)
-        return all(fastact.relu(x).tobytes() == np.maximum(x, 0).tobytes() for _ in range(10))
-
-    with ThreadPoolExecutor(4) as pool:
-        assert all(pool.map(work, range(1, 9)))
-
-
-@pytest.mark.parametrize(
-    ("setting", "limit"), [("", 1 << 28), ("0", 0), ("1000", 1000)], ids=["default", "off", "1000"]
-)
-def test_environment(setting, limit):
-    program = f"import fastact; assert fastact.set_buffer_limit(0) == {limit}"
-    subprocess.run(
-        [sys.executable, "-P", "-c", program],
-        check=True,
-        env=os.environ | {"FASTACT_BUFFER_LIMIT": setting},
-    )
 
 
 def test_large_is_what_the_docstring_says():

@@ -4,39 +4,18 @@ Most of it happens in this process and takes seconds, so that the sanitizers and
 it. tests/test_processes.py has more threads, forks and other ends.
 """
 
-import subprocess
-import sys
 import sysconfig
 import threading
 
 import numpy as np
 import pytest
+from programs import in_threads, output
 
 import fastact
 from fastact.layers import Linear, ReLU
 
 FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 THREADS = 8
-
-
-def in_threads(*works):
-    """Calls functions at the same time, each in a thread, and raises what one of them raised."""
-    barrier, errors = threading.Barrier(len(works)), []
-
-    def run(work):
-        barrier.wait()
-        try:
-            work()
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=run, args=(work,)) for work in works]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
 
 
 @pytest.mark.skipif(not FREE_THREADED, reason="a Python with a GIL")
@@ -47,7 +26,7 @@ import fastact
 from fastact.layers import Linear
 assert not sys._is_gil_enabled()
 """
-    subprocess.run([sys.executable, "-W", "error", "-P", "-c", program], check=True)
+    output(program)
 
 
 def test_kept_buffers():
@@ -130,7 +109,7 @@ assert len(dtypes) == 8 * 40 and set(dtypes) == {x.dtype}, (len(dtypes), set(dty
 def test_loops_of_bfloat16_are_there_for_all_threads():
     pytest.importorskip("ml_dtypes")
     for _ in range(3):
-        subprocess.run([sys.executable, "-P", "-c", BFLOAT16], check=True)
+        output(BFLOAT16)
 
 
 @pytest.mark.parametrize("activation", [None, ReLU()], ids=["linear", "relu"])
