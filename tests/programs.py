@@ -36,8 +36,11 @@ def output(program, *flags, **settings):
 
 
 IMPORTS = """
-import json, os
+import json, os, warnings
 import numpy
+
+# Python 3.12 warns of the threads of BLAS.
+warnings.filterwarnings("ignore", r".*fork\\(\\) may lead to deadlocks", DeprecationWarning)
 {before}
 cases = {cases}
 for case in cases:

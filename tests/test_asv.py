@@ -1,10 +1,9 @@
 """asv_bench: its configuration, what asv takes from the benchmarks, and the guard."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from programs import output
 
 FOLDER = Path(__file__).parents[1] / "asv_bench"
 
@@ -41,7 +40,7 @@ sys.path.insert(0, {str(FOLDER)!r})
 from benchmarks import accuracy, footprint, ratios, times
 assert len(os.listdir("/proc/self/task")) == threads
 """
-    subprocess.run([sys.executable, "-P", "-c", program], check=True)
+    output(program)
 
 
 class Bench:

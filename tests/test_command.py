@@ -3,13 +3,13 @@
 import importlib.util
 import json
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from looped import looped
+from programs import output, run
 
 import fastact
 from fastact._command import cli as command
@@ -71,32 +71,17 @@ def test_info_tells_what_is_built(monkeypatch, capsys):
 
 def test_as_a_module(tmp_path):
     """It does the same in a new process, started in another folder."""
-    run = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "fastact", "info", "--json"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
-    assert list(json.loads(run.stdout)) == INFO_KEYS
-    assert run.stderr == ""
+    program = "import runpy; runpy.run_module('fastact', run_name='__main__')"
+    said = output(f"import sys; sys.argv[1:] = 'info', '--json'; {program}", folder=tmp_path)
+    assert list(json.loads(said)) == INFO_KEYS
 
 
-def test_import_leaves_the_command_out(tmp_path):
+def test_import_leaves_the_command_out():
     program = (
         "import sys, fastact; print([m for m in sys.modules if m.startswith('fastact._command')],"
         " 'argparse' in sys.modules)"
     )
-    run = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
-    assert run.stdout.split() == ["[]", "False"]
+    assert output(program) == "[] False\n"
 
 
 # ------------------------------------------------------------------------- errors
@@ -157,7 +142,7 @@ from fastact._command.bench import race
 
 timing.SAMPLE_SECONDS, timing.ROUNDS, race.ERROR_INPUTS = 0, 1, 64
 race.OPERATIONS = race.OPERATIONS[:1]
-sys.exit(cli.main(sys.argv[1:]))
+sys.exit(cli.main(ARGUMENTS))
 """
 CLOSED = "fastact: error: stdout is closed"
 FULL = "fastact: error: [Errno 28] No space left on device"
@@ -178,19 +163,13 @@ STREAMS = [
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux")
 @pytest.mark.parametrize(("arguments", "redirection", "last", "status"), STREAMS)
-def test_closed_streams_and_full_disks(tmp_path, arguments, redirection, last, status):
-    shell = "sh", "-c", f'exec "$@" {redirection}'
-    run = subprocess.run(
-        [*shell, "sh", sys.executable, "-c", QUICK, *arguments.split()],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert run.returncode == status, run.stderr
-    assert run.stderr.splitlines()[-1:] == ([last] if last else [])
+def test_closed_streams_and_full_disks(arguments, redirection, last, status):
+    command = "sh", "-c", f'exec "$@" {redirection}', "sh", sys.executable
+    done = run(QUICK.replace("ARGUMENTS", repr(arguments.split())), command=command)
+    assert done.returncode == status, done.stderr
+    assert done.stderr.splitlines()[-1:] == ([last] if last else [])
     if status == 0 and "--json" in arguments:
-        assert json.loads(run.stdout)  # and no progress among it
+        assert json.loads(done.stdout)  # and no progress among it
 
 
 @pytest.mark.parametrize("arguments", [[], ["info"], ["bench"], ["check"]])

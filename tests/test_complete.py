@@ -8,8 +8,6 @@ import ast
 import importlib
 import inspect
 import re
-import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 
@@ -18,6 +16,7 @@ import pytest
 import reference
 from conftest import load_developers
 from looped import looped
+from programs import output
 
 import fastact
 from fastact._core import operations
@@ -75,7 +74,7 @@ def test_file_of_operations_is_collected(file):
     )
 
 
-def test_records_are_loaded_by_their_path(tmp_path):
+def test_records_are_loaded_by_their_path():
     """setup.py and asv do so, without importing fastact."""
     folder = str(PACKAGE / "_core" / "operations")
     program = f"""\
@@ -88,9 +87,7 @@ spec.loader.exec_module(records)
 assert not any(name.partition(".")[0] == "fastact" for name in sys.modules)
 print(*(record.name for record in records.OPERATIONS))
 """
-    command = [sys.executable, "-P", "-c", program]
-    names = subprocess.check_output(command, cwd=tmp_path, text=True).split()
-    assert names == list(operations.BY_NAME)
+    assert output(program).split() == list(operations.BY_NAME)
 
 
 def test_every_record_is_in_a_tuple():

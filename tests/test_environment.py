@@ -345,7 +345,7 @@ TAKEN = [
 def test_mistakes_are_import_errors():
     said = imports([{name: value} for name, value, _ in MISTAKES])
     for (name, value, wanted), message in zip(MISTAKES, said, strict=True):
-        assert message[: len(name) + 1 + len(repr(value))] == f"{name}={value!r}"
+        assert message.startswith(f"{name}={value!r}")
         assert all(words in message for words in wanted), message
 
 

@@ -17,8 +17,6 @@ of one processor.
 
 import copy
 import math
-import subprocess
-import sys
 import warnings
 from contextlib import suppress
 from functools import partial
@@ -33,6 +31,7 @@ from hypothesis import given, settings, target
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from looped import looped
+from programs import output
 from reference import BY_NAME, EXPECTATIONS, FLOATS, INTEGERS, special_values
 from test_hooks import CHANGES, METHODS, WAYS, check_a_change, overflowing
 from test_hooks import NAMES as CHANGED_ARRAYS
@@ -978,8 +977,4 @@ assert fastact.relu.resolve_dtypes((x.dtype, None))[1] == x.dtype
 
 
 def test_methods_know_bfloat16_without_a_call_before():
-    subprocess.run(
-        [sys.executable, "-P", "-c", METHODS_FIRST],
-        check=True,
-        env={"PYTHONPATH": ":".join(sys.path)},
-    )
+    output(METHODS_FIRST)

@@ -16,6 +16,7 @@ from itertools import repeat
 import ml_dtypes
 import numpy as np
 import pytest
+from programs import resident
 from reference import EXPECTATIONS
 
 import fastact
@@ -213,11 +214,8 @@ def in_use():
     gc.collect()
     counts = [sys.getrefcount(watched) for watched in WATCHED]
     info = mallinfo() if mallinfo else Info()
-    resident = 0
-    if sys.platform.startswith("linux"):
-        with open("/proc/self/statm") as file:
-            resident = int(file.read().split()[1]) * 4096
-    return counts, sys.getallocatedblocks(), info.uordblks + info.hblkhd, resident
+    pages = resident() if sys.platform.startswith("linux") else 0
+    return counts, sys.getallocatedblocks(), info.uordblks + info.hblkhd, pages
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -231,10 +229,10 @@ def _quick():
 
 def lost(call, count):
     """Call it, and tell what has grown by more than a few."""
-    counts, blocks, handed_out, resident = in_use()
+    counts, blocks, handed_out, pages = in_use()
     for _ in repeat(None, count):
         call()
-    now, blocks_now, handed_out_now, resident_now = in_use()
+    now, blocks_now, handed_out_now, pages_now = in_use()
     grown = {
         f"references to {repr(watched)[:40]}": after - before
         for watched, before, after in zip(WATCHED, counts, now, strict=True)
@@ -243,7 +241,7 @@ def lost(call, count):
     for name, growth, limit in (
         ("blocks of Python", blocks_now - blocks, 500),
         ("bytes of malloc", handed_out_now - handed_out, 32 << 10),
-        ("resident bytes", resident_now - resident, 4 << 20),
+        ("resident bytes", pages_now - pages, 4 << 20),
     ):
         if growth >= limit:
             grown[name] = growth

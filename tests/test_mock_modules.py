@@ -1,7 +1,6 @@
 """Modules that are not what their name says, as documentation builders make them."""
 
-import subprocess
-import sys
+from programs import output
 
 HEAD = """
 import sys, types
@@ -71,11 +70,4 @@ assert fastact.relu(x).dtype == ml_dtypes.bfloat16
 def test_mocks_of_ml_dtypes():
     """One after the other, since none may leave a trace."""
     mocks = ", ".join(f"{name!r}: {mock}" for name, mock in MOCKS.items())
-    program = f"{HEAD}\nmocks = {{{mocks}}}\n{TAIL}"
-    run = subprocess.run(
-        [sys.executable, "-P", "-W", "error", "-c", program],
-        env={"PYTHONPATH": ":".join(sys.path)},
-        capture_output=True,
-        text=True,
-    )
-    assert (run.returncode, run.stderr) == (0, "")
+    output(f"{HEAD}\nmocks = {{{mocks}}}\n{TAIL}")

@@ -5,13 +5,10 @@ of their own, for NumPy and CPython do not survive every such failure, either.
 """
 
 import os
-import subprocess
-import sys
 import textwrap
 
 import pytest
-
-import fastact
+from programs import output
 
 pytest.importorskip("_testcapi")
 pytestmark = pytest.mark.slow
@@ -33,16 +30,8 @@ def failing(first, call, count=1):
 
 
 def run(program):
-    path = os.pathsep.join([os.path.dirname(os.path.dirname(fastact.__file__)), *sys.path])
-    result = subprocess.run(
-        [sys.executable, "-P", "-X", "faulthandler", "-c", HEAD + textwrap.dedent(program)],
-        env=os.environ | {"PYTHONPATH": path, "FASTACT_NUM_THREADS": "2", "OMP_NUM_THREADS": "2"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert (result.returncode, result.stderr) == (0, "")
-    return result.stdout.split()
+    threads = {"FASTACT_NUM_THREADS": "2", "OMP_NUM_THREADS": "2"}
+    return output(HEAD + textwrap.dedent(program), "-X", "faulthandler", **threads).split()
 
 
 # What is left out crashes within NumPy (2.4), as `np.vecdot(x, x, axis=0)` does: functions of rows

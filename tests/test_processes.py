@@ -11,9 +11,8 @@ import subprocess
 import sys
 import textwrap
 
+import programs
 import pytest
-
-import fastact
 
 HEAD = """
 import gc, multiprocessing, os, signal, sys, threading, warnings, zlib
@@ -29,30 +28,15 @@ def work(scale):
     return zlib.crc32(fastact.sigmoid(y)), zlib.crc32(fastact.relu(y))
 
 """
+THREADS = {"OMP_NUM_THREADS": "2", "FASTACT_NUM_THREADS": "2"}
 pytestmark = pytest.mark.slow
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
 
 
-def environment(**more):
-    clean = {k: v for k, v in os.environ.items() if not k.startswith("FASTACT_")}
-    path = os.pathsep.join([os.path.dirname(os.path.dirname(fastact.__file__)), *sys.path])
-    return clean | {"PYTHONPATH": path, "OMP_NUM_THREADS": "2", "FASTACT_NUM_THREADS": "2"} | more
-
-
 def output(program, folder, timeout=120, **more):
     """Run a program from a file, as workers want it, and give what it prints."""
-    file = folder / "program.py"
-    file.write_text(HEAD + textwrap.dedent(program))
-    run = subprocess.run(
-        [sys.executable, "-W", "error", str(file)],
-        cwd=folder,
-        env=environment(**more),
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-    )
-    assert (run.returncode, run.stderr) == (0, ""), run.stderr
-    return run.stdout.split()
+    program = HEAD + textwrap.dedent(program)
+    return programs.output(program, folder=folder, timeout=timeout, **THREADS | more).split()
 
 
 # -------------------------------------------------------------- fork and workers
@@ -188,9 +172,9 @@ def test_xdist(tmp_path):
     files = ["test_ufuncs.py", "test_memory.py", "test_dense.py", "test_protocol.py"]
     here = os.path.dirname(__file__)
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-n", "4", "-k", "not environment"]
+        [sys.executable, "-m", "pytest", "-q", "-n", "4"]
         + [os.path.join(here, file) for file in files],
-        env=environment(),
+        env=os.environ | THREADS,
         capture_output=True,
         text=True,
         timeout=1200,
@@ -329,7 +313,7 @@ print("done", flush=True)
 def test_keyboard_interrupt_in_large_calls(tmp_path):
     with subprocess.Popen(
         [sys.executable, "-W", "error", "-c", HEAD + LOOP],
-        env=environment(),
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)} | THREADS,
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -399,8 +383,6 @@ try:
     import _xxsubinterpreters as interpreters
 except ImportError:
     import _interpreters as interpreters
-if sys.argv[1] == "first":
-    import fastact
 code = "import sys; sys.path[:] = " + repr(sys.path) + '''
 try:
     import fastact
@@ -426,23 +408,16 @@ else:
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["first", "last"])
-def test_the_main_interpreter_has_it_and_others_an_import_error(tmp_path, first):
+def test_the_main_interpreter_has_it_and_others_an_import_error(first):
     """The main interpreter imports before two subinterpreters, or after them."""
-    run = subprocess.run(
-        [sys.executable, "-c", SUBINTERPRETER, "first" if first else "last"],
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    run = programs.run(("import fastact\n" if first else "") + SUBINTERPRETER, **THREADS)
     assert run.returncode == 0, (run.returncode, run.stdout, run.stderr)
-    lines = [line for line in run.stdout.splitlines() if line]
-    assert len(lines) == 3, run.stdout
-    refused = [line for line in lines if line.startswith("ImportError: ")]
-    assert refused == lines[:2]
-    assert all("main interpreter of a process only" in line for line in refused), run.stdout
-    assert lines[-1] == "imported [0.0, 2.0]"
+    *refused, last = [line for line in run.stdout.splitlines() if line]
+    assert len(refused) == 2, run.stdout
+    for line in refused:
+        assert line.startswith("ImportError: ")
+        assert "main interpreter of a process only" in line
+    assert last == "imported [0.0, 2.0]"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a file that is mapped cannot be truncated")
@@ -461,15 +436,6 @@ def test_a_fault_in_a_worker_is_reported(tmp_path):
     os.truncate("numbers", n // 2 * 4)
     fastact.sigmoid(numbers, out=out)
     """
-    file = tmp_path / "program.py"
-    file.write_text(HEAD + textwrap.dedent(program))
-    run = subprocess.run(
-        [sys.executable, str(file)],
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    run = programs.run(HEAD + textwrap.dedent(program), folder=tmp_path, timeout=60, **THREADS)
     assert run.returncode == -signal.SIGBUS
     assert run.stderr.startswith("Fatal Python error")

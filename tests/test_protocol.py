@@ -7,13 +7,12 @@ import inspect
 import itertools
 import pickle
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from looped import looped
 from numpy.lib.stride_tricks import as_strided
+from programs import output
 from reference import BY_NAME, EXPECTATIONS, FLOATS, samples
 
 import fastact
@@ -687,16 +686,13 @@ assert fastact.leaky_relu(x, 0.5).tolist() == [-1, 0, 3]
 """
 
 
-# -P: the current folder may be the source tree.
 @pytest.mark.parametrize("modules", [("fastact", "ml_dtypes"), ("ml_dtypes", "fastact")])
 def test_bfloat16_is_found_whichever_is_imported_first(modules):
-    program = FIRST_SEEN.format(first=modules[0], second=modules[1])
-    subprocess.run([sys.executable, "-P", "-c", program], check=True)
+    output(FIRST_SEEN.format(first=modules[0], second=modules[1]))
 
 
 def test_fastact_does_not_import_ml_dtypes():
-    program = "import fastact, sys; assert 'ml_dtypes' not in sys.modules"
-    subprocess.run([sys.executable, "-P", "-c", program], check=True)
+    output("import fastact, sys; assert 'ml_dtypes' not in sys.modules")
 
 
 @pytest.mark.skipif(np.dtype(np.longdouble) == np.float64, reason="longdouble is float64 here")

@@ -7,15 +7,14 @@ pages below the frame of the caller back, and asks which of them are there after
 
 import ctypes
 import os
-import subprocess
 import sys
 import threading
 from mmap import PAGESIZE
-from pathlib import Path
 
 import numpy as np
 import pytest
 from compiled.pointers import function
+from programs import output
 
 import fastact
 from fastact.layers import GELU, Linear, Sequential, Softmax
@@ -149,18 +148,6 @@ def report():
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks Linux for pages")
 @pytest.mark.skipif("ASAN_OPTIONS" in os.environ, reason="AddressSanitizer makes larger frames")
 def test_no_call_takes_much_of_a_stack(isa):
-    here = str(Path(__file__).parent)
-    run = subprocess.run(
-        [sys.executable, __file__],
-        env=os.environ | {"FASTACT_ISA": isa, "PYTHONPATH": os.pathsep.join([here, *sys.path])},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert (run.returncode, run.stderr) == (0, "")
-    *found, summary = run.stdout.splitlines()
+    said = output("import test_stacks; test_stacks.report()", FASTACT_ISA=isa)
+    *found, summary = said.splitlines()
     assert not found, f"{found}; {summary}"
-
-
-if __name__ == "__main__":
-    report()

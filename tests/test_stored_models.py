@@ -1,13 +1,11 @@
 """Models from elsewhere: from a file that is mapped to memory, or from another process."""
 
 import copy
-import os
 import pickle
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from programs import output
 from test_training import autoencoder
 
 from fastact.layers import LeakyReLU, Linear, LogSoftmax, ReLU, Sequential, Sigmoid
@@ -68,7 +66,7 @@ def test_an_optimizer_in_a_file_that_is_mapped(tmp_path):
 
 
 PROGRAM = """
-import os, sys
+import os
 import numpy as np
 import joblib
 from fastact.layers import Linear, ReLU
@@ -82,7 +80,7 @@ def work(model, x):
 
 if __name__ == "__main__":
     model, x = Linear(300, 1000, ReLU(), seed=0), np.ones((4, 300), "float32")
-    run = joblib.Parallel(n_jobs=2, backend=sys.argv[1], max_nbytes="1M")
+    run = joblib.Parallel(n_jobs=2, backend=BACKEND, max_nbytes="1M")
     for process, y, trained in run([joblib.delayed(work)(model, x)] * 2):
         assert process != os.getpid()
         assert np.array_equal(y, model(x))
@@ -93,17 +91,7 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("backend", ["loky", "multiprocessing"])
 def test_a_model_sent_to_processes(backend, tmp_path):
-    program = tmp_path / "program.py"
-    program.write_text(PROGRAM)
-    done = subprocess.run(
-        [sys.executable, "-P", program, backend],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+    assert output(PROGRAM.replace("BACKEND", repr(backend)), folder=tmp_path) == "done\n"
 
 
 @pytest.mark.parametrize("name", models())
