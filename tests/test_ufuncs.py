@@ -212,8 +212,10 @@ def test_range_and_order(ufuncs, expectation, dtype):
     kind = bit_type(dtype)
     runs = bits(anchors.astype(dtype))[:, None] + np.arange(40, dtype=kind)
     values = runs.view(dtype).ravel()
-    infinite = np.array([-np.inf, np.inf], dtype)
-    values = np.concatenate([values, infinite, edges(dtype), random_patterns(dtype, 10_000)])
+    infinite, random = np.array([-np.inf, np.inf], dtype), random_patterns(dtype, 10_000)
+    random = random[~is_nan(random)]
+    below = np.nextafter(random, dtype.type(0))
+    values = np.concatenate([values, infinite, edges(dtype), random, below])
     values = np.sort(values[~is_nan(values)])
     result = ufuncs[expectation.name](values)
     lowest, highest = np.array(expectation.range or infinite).astype(dtype)
@@ -223,6 +225,14 @@ def test_range_and_order(ufuncs, expectation, dtype):
         assert (result[1:] >= result[:-1]).all()
         assert result.min() == lowest
         assert result.max() == highest
+
+
+@over_floats
+def test_sigmoid_is_symmetric_within_an_ulp(ufuncs, dtype):
+    x = np.concatenate([edges(np.dtype(dtype)), random_patterns(dtype, 10_000)])
+    x = x[~is_nan(x)]
+    total = ufuncs["sigmoid"](x).astype(np.float64) + ufuncs["sigmoid"](-x).astype(np.float64)
+    assert (np.abs(total - 1) <= float(finfo(dtype).eps)).all()
 
 
 @looped(
