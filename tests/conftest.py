@@ -11,6 +11,7 @@ from collections import namedtuple
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import Phase, settings
 
@@ -33,6 +34,9 @@ settings.register_profile(
 )
 
 make_ufuncs = cache(core.make_ufuncs)
+needs_signatures = pytest.mark.skipif(
+    not hasattr(np.add, "__dict__"), reason="ufuncs have no attributes before NumPy 2.2"
+)
 
 
 def load_developers():

@@ -1,11 +1,15 @@
 """Programs in processes of their own, functions in threads, and what this process takes."""
 
+import importlib.util
 import json
 import os
 import subprocess
 import sys
 import textwrap
 import threading
+from pathlib import Path
+
+import pytest
 
 # What decides how fastact and Python run.
 SETTINGS = ("FASTACT_", "OMP_", "LC_", "LANG", "PYTHONWARN", "PYTHONDONT")
@@ -73,6 +77,17 @@ def imports(cases, before="", **environment):
         for program in programs
         for line in output(program, **environment).splitlines()
     ]
+
+
+def script(path):
+    """Load a script of the source tree; without the tree, skip the tests that ask for it."""
+    file = Path(__file__).parents[1] / path
+    if not file.exists():
+        pytest.skip("not the whole source tree", allow_module_level=True)
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def in_threads(*works):

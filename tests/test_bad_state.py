@@ -5,10 +5,11 @@ import pickle
 
 import numpy as np
 import pytest
+from test_networks import Cube
 
 from fastact._core.networks.dense import Dense
 from fastact._core.networks.pools import Pool
-from fastact.layers import Activation, LeakyReLU, Linear, ReLU, Sequential, Sigmoid
+from fastact.layers import LeakyReLU, Linear, ReLU, Sequential, Sigmoid
 from fastact.losses import MSELoss
 from fastact.optimizers import SGD
 
@@ -16,21 +17,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:Setting the:DeprecationWarning")
 
 WEIGHT = np.arange(12, dtype=np.float32).reshape(3, 4)
 BIAS = np.ones(3, np.float32)
-
-
-class Cube(Activation):
-    """An activation of someone's own."""
-
-    __slots__ = ()
-
-    def __init__(self):
-        super().__init__(save="input")
-
-    def __call__(self, x, /, out=None):
-        return x * x * x
-
-    def _gradient(self, grad, kept, out, /):
-        return grad * (3 * kept * kept)
 
 
 # ------------------------------------------------------------------------ states
@@ -51,6 +37,7 @@ BAD_ARRAYS = {
     "objects": (WEIGHT.astype("O"), BIAS.astype("O"), TypeError, "not object"),
     "lists": (WEIGHT.tolist(), BIAS.tolist(), TypeError, "not list"),
     "None": (WEIGHT, None, TypeError, "bias must be an ndarray, not NoneType"),
+    "masked weight": (np.ma.ones((3, 4)), np.ones(3), TypeError, "not MaskedArray"),
     "masked": (WEIGHT, np.ma.masked_array(BIAS, [1, 0, 0]), TypeError, "not MaskedArray"),
 }
 BAD_STATES = {
@@ -99,13 +86,9 @@ def test_a_dense_pass_refuses_subclasses():
     ids=["reversed", "Fortran", "byte order", "strided"],
 )
 def test_other_layouts(weight):
+    """Which layers copy: see tests/test_stored_models.py."""
     with pytest.raises(ValueError, match="contiguous"):
         Dense(weight, BIAS)
-    layer = Linear.__new__(Linear)
-    layer.__setstate__((None, weight, BIAS.astype(">f4")))
-    assert np.array_equal(layer(np.eye(4)), weight.T + BIAS)
-    assert layer.dtype.isnative
-    assert layer.weight.flags.c_contiguous
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import reference
-from conftest import load_developers
+from conftest import load_developers, needs_signatures
 from looped import looped
 from programs import output
 
@@ -257,11 +257,10 @@ def test_has_a_stub(name):
     assert name in public, f"fastact/__init__.pyi: add {name} to __all__"
 
 
+@needs_signatures
 @pytest.mark.parametrize("name", [*UFUNCS, *ROWS])
 def test_stub_has_the_operands_of_the_signature(name):
     """Those by position only, and those by position or name. `out` may be either in both."""
-    if not hasattr(np.add, "__dict__"):
-        pytest.skip("ufuncs have no attributes before NumPy 2.2")
     wanted = next(node for node in stub() if getattr(node, "name", "") == f"_{name}").body[0].args
     parameters = inspect.signature(getattr(fastact, name)).parameters.values()
     only = [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY]

@@ -5,11 +5,11 @@ Every bound leaves room around what was seen on the same setting with seeds 0 to
 
 import runpy
 import sys
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import numpy as np
 import pytest
+from programs import script
 
 pytestmark = pytest.mark.slow
 
@@ -25,10 +25,7 @@ def _as_from_their_folder(monkeypatch):
 
 
 def load(name):
-    spec = spec_from_file_location(f"example_{name}", FOLDER / f"{name}.py")
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script(f"examples/{name}.py")
 
 
 def test_all_are_tested():

@@ -30,6 +30,7 @@ from conftest import make_ufuncs
 from hypothesis import given, settings, target
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from layouts import Subclass
 from looped import looped
 from programs import output
 from reference import BY_NAME, EXPECTATIONS, FLOATS, INTEGERS, special_values
@@ -62,10 +63,6 @@ instruction_sets = st.sampled_from(core.supported)
 steps = st.sampled_from([1, 1, 1, 1, -1, -1, 2, -2, 3, 5, 17])
 rarely = st.sampled_from([False] * 7 + [True])
 often = st.booleans()
-
-
-class Subclass(np.ndarray):
-    """A subclass that changes nothing."""
 
 
 # ------------------------------------------------------------------- operands

@@ -16,6 +16,7 @@ from itertools import repeat
 import ml_dtypes
 import numpy as np
 import pytest
+from layouts import Subclass
 from programs import resident
 from reference import EXPECTATIONS
 
@@ -54,10 +55,6 @@ DTYPES = map(np.dtype, ("f2", "f4", "f8", "i8", BFLOAT16.dtype))
 WATCHED = [X, ROWS, OUT, FROZEN, LARGE, MASK, BFLOAT16, SWAPPED, LABELS, None, True, ()]
 WATCHED += [np.ndarray, np.float32, *(dtype for dtype in DTYPES if not lost_by_dot(dtype))]
 WATCHED += [getattr(fastact, expectation.name) for expectation in EXPECTATIONS]
-
-
-class Subclass(np.ndarray):
-    """A subclass that changes nothing."""
 
 
 class Override:

@@ -1,6 +1,5 @@
 """An object is kept as long as all that it is made of is the same, and no longer."""
 
-import importlib.util
 import os
 import stat
 import sys
@@ -8,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from programs import script
 
 PATH = Path(__file__).parents[1] / "fastact" / "_core" / "objects.py"
 
@@ -39,10 +39,7 @@ SCRIPT = "#!/bin/sh\necho cc {version}\n"
 
 @pytest.fixture
 def objects():
-    spec = importlib.util.spec_from_file_location("fastact_objects", PATH)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("fastact/_core/objects.py")
 
 
 class Compiler:

@@ -10,6 +10,8 @@ import re
 
 import numpy as np
 import pytest
+from conftest import needs_signatures
+from layouts import Subclass
 from looped import looped
 from numpy.lib.stride_tricks import as_strided
 from programs import output
@@ -227,10 +229,6 @@ def test_elements_of_the_output_that_coincide(expectation, dtype):
 
 
 # -------------------------------------------------- what counts as an operand
-
-
-class Subclass(np.ndarray):
-    """A subclass that changes nothing."""
 
 
 class WithArray:
@@ -628,21 +626,19 @@ def test_dask_with_slopes(name):
         same(result.compute(), compute(*arrays, **keywords))
 
 
+@needs_signatures
 @by_expectation
 def test_signature_tells_the_operands(expectation):
     compute = ufunc(expectation)
-    if not hasattr(np.add, "__dict__"):
-        pytest.skip("ufuncs have no attributes before NumPy 2.2")
     parameters = inspect.signature(compute).parameters
     assert len([p for p in parameters.values() if p.kind is not p.KEYWORD_ONLY]) == compute.nin + 1
     assert ("negative_slope" in parameters) == ("slope" in expectation.operands)
 
 
+@needs_signatures
 @pytest.mark.parametrize("name", sorted({*BY_NAME, *ROWS}))
 def test_every_default_of_the_signature_may_be_given(name):
     """They change nothing: alone, all at once, and not the dtype either."""
-    if not hasattr(np.add, "__dict__"):
-        pytest.skip("ufuncs have no attributes before NumPy 2.2")
     compute = getattr(fastact, name)
     parameters = inspect.signature(compute).parameters.values()
     defaults = {p.name: p.default for p in parameters if p.default is not p.empty}

@@ -1,17 +1,9 @@
 """The measured tables, in the pages and in `docs/measured`, and `docs/refresh.py`."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
+from programs import script
 
-SCRIPT = Path(__file__).parents[1] / "docs" / "refresh.py"
-if not SCRIPT.exists():
-    pytest.skip("not the whole source tree", allow_module_level=True)
-
-spec = importlib.util.spec_from_file_location("refresh", SCRIPT)
-refresh = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(refresh)
+refresh = script("docs/refresh.py")
 
 OUTPUT = """\
 **Functions: time**

@@ -1,20 +1,14 @@
 """The table of what was tested in docs/platforms.md, and `docs/tested.py`, which writes it."""
 
-import importlib.util
 import json
 import re
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from programs import script
 
-SCRIPT = Path(__file__).parents[1] / "docs" / "tested.py"
-if not SCRIPT.exists():
-    pytest.skip("not the whole source tree", allow_module_level=True)
-
-spec = importlib.util.spec_from_file_location("tested", SCRIPT)
-tested = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(tested)
+tested = script("docs/tested.py")
 
 FORMS = dict.fromkeys(tested.COLUMNS, r"[^|]+") | {
     "instruction sets": r"((avx512, )?avx2, )?baseline",

@@ -1,9 +1,7 @@
 """Losses and gradient descent, and that they train."""
 
 import array
-import copy
 import doctest
-import pickle
 import re
 import tracemalloc
 from collections.abc import Callable
@@ -14,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from looped import looped
+from test_networks import DUPLICATES
 
 import fastact
 from fastact import layers, losses, optimizers
@@ -393,7 +392,7 @@ def test_steps_after_the_second_allocate_no_arrays(row):
     assert peak < 60_000
 
 
-@looped("duplicate", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+@looped("duplicate", DUPLICATES.values(), ids=DUPLICATES)
 @every_row
 def test_duplicates_and_repr(row, duplicate):
     prediction, target = operands(row, (4, 3))

@@ -1,5 +1,7 @@
 """Functions compiled by numba call the ufuncs, and get their bits."""
 
+from functools import cache
+
 import layouts
 import numpy as np
 import pointers
@@ -19,13 +21,14 @@ COMMON = (layouts.contiguous, layouts.strided, layouts.fortran)
 OTHERS = [f for f in layouts.LAYOUTS if f not in REFUSED + COMMON]
 
 
-def compiled(name, **options):
+@cache
+def compiled(name):
     """The ufunc as a function compiled by numba, of as many operands as are given."""
     names = {"fastact": fastact}
     operands = ", ".join(reference.BY_NAME[name].operands)
     exec(f"def call({operands}): return fastact.{name}({operands})", names)
     exec(f"def call_out({operands}, out): return fastact.{name}({operands}, out)", names)
-    call, call_out = (numba.njit(**options)(names[n]) for n in ("call", "call_out"))
+    call, call_out = (numba.njit(names[n]) for n in ("call", "call_out"))
     return lambda operands, out: call(*operands) if out is None else call_out(*operands, out)
 
 
