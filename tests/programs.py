@@ -7,9 +7,8 @@ import subprocess
 import sys
 import textwrap
 import threading
+from contextlib import contextmanager
 from pathlib import Path
-
-import pytest
 
 # What decides how fastact and Python run.
 SETTINGS = ("FASTACT_", "OMP_", "LC_", "LANG", "PYTHONWARN", "PYTHONDONT")
@@ -83,6 +82,8 @@ def script(path):
     """Load a script of the source tree; without the tree, skip the tests that ask for it."""
     file = Path(__file__).parents[1] / path
     if not file.exists():
+        import pytest  # not for the programs
+
         pytest.skip("not the whole source tree", allow_module_level=True)
     spec = importlib.util.spec_from_file_location(file.stem, file)
     module = importlib.util.module_from_spec(spec)
@@ -106,6 +107,31 @@ def in_threads(*works):
         thread.start()
     for thread in threads:
         thread.join()
+    if errors:
+        raise errors[0]
+
+
+@contextmanager
+def meanwhile(work, count=1):
+    """Call a function over and over, in threads, until the block ends; raise what it raises."""
+    stop, errors = threading.Event(), []
+
+    def repeat():
+        try:
+            while not stop.is_set():
+                work()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=repeat) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
     if errors:
         raise errors[0]
 

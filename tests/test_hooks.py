@@ -9,9 +9,11 @@ import sys
 import threading
 import warnings
 from contextlib import suppress
+from functools import partial
 
 import numpy as np
 import pytest
+from programs import in_threads, meanwhile
 
 from fastact import losses
 from fastact.layers import Linear, LogSoftmax, ReLU, Sequential, Sigmoid
@@ -252,28 +254,19 @@ def test_threads_may_share_a_loss(make):
     cases = [np.linspace(-2, 2, n * 64).reshape(n, 64).astype(t) for n in (3, 70) for t in "efd"]
     wanted = [make()(case, abs(case)) for case in cases]
     shapes = {(case.shape, case.dtype) for case in cases}
-    errors = []
 
-    def work(i):
-        try:
-            for _ in range(60):
-                assert loss.forward(cases[i], abs(cases[i])) == wanted[i]
-                gradient = loss.backward()
-                assert (gradient.shape, gradient.dtype) in shapes
-        except BaseException as error:
-            errors.append(error)
+    def work(case, value):
+        for _ in range(60):
+            assert loss.forward(case, abs(case)) == value
+            gradient = loss.backward()
+            assert (gradient.shape, gradient.dtype) in shapes
 
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(len(cases))]
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        in_threads(*(partial(work, *pair) for pair in zip(cases, wanted, strict=True)))
     finally:
         sys.setswitchinterval(interval)
-    assert not errors, errors[0]
 
 
 @pytest.mark.parametrize("refcheck", [True, False])
@@ -283,28 +276,20 @@ def test_another_thread_resizes_the_arrays_of_a_layer(refcheck):
     optimizer = SGD(model, lr=0.0, momentum=0.5)
     x = np.ones((20, 64), np.float32)
     wanted = model(x).tobytes()
-    stop, refused = threading.Event(), []
+    refused = threading.Event()
 
     def disturb():
-        while not stop.is_set():
-            for layer in model:
-                for array in (layer.bias, layer.weight, *layer.gradients().values()):
-                    try:
-                        array.resize(1, refcheck=refcheck)
-                    except ValueError:
-                        refused.append(1)
+        for layer in model:
+            for array in (layer.bias, layer.weight, *layer.gradients().values()):
+                with pytest.raises(ValueError, match="resize"):
+                    array.resize(1, refcheck=refcheck)
+                refused.set()
 
-    thread = threading.Thread(target=disturb)
-    thread.start()
-    try:
+    with meanwhile(disturb):
         for _ in range(100):
             y = model.forward(x)
             assert y.tobytes() == wanted
             model.backward(y)
             optimizer.step()
-        while not refused:
-            stop.wait(0.001)
-    finally:
-        stop.set()
-        thread.join()
+        assert refused.wait(60)
     assert model.state_dict()["0.bias"].shape == (2000,)

@@ -18,6 +18,7 @@ HEAD = """
 import gc, multiprocessing, os, signal, sys, threading, warnings, zlib
 import numpy as np
 import fastact
+from programs import in_threads, meanwhile
 
 # Python 3.12 warns of any fork with threads: what is tested is that they do no harm.
 warnings.filterwarnings("ignore", r".*fork\\(\\) may lead to deadlocks", DeprecationWarning)
@@ -73,50 +74,33 @@ def test_children_of_children(tmp_path):
 def test_fork_while_others_compute(tmp_path):
     program = """
     expected = work(1)
-    stop = threading.Event()
-    wrong = []
 
     def busy():
-        while not stop.is_set():
-            if work(1) != expected:
-                wrong.append(1)
+        assert work(1) == expected
 
-    threads = [threading.Thread(target=busy) for _ in range(3)]
-    [thread.start() for thread in threads]
-    for _ in range(20):              # some of them while a lock is held
-        child = os.fork()
-        if child == 0:
-            signal.alarm(60)
-            os._exit(0 if work(1) == expected and fastact.release_buffers() > 0 else 1)
-        assert os.waitpid(child, 0)[1] == 0
-    stop.set()
-    [thread.join() for thread in threads]
-    print(len(wrong))
+    with meanwhile(busy, 3):
+        for _ in range(20):              # some of them while a lock is held
+            child = os.fork()
+            if child == 0:
+                signal.alarm(60)
+                os._exit(0 if work(1) == expected and fastact.release_buffers() > 0 else 1)
+            assert os.waitpid(child, 0)[1] == 0
     """
-    assert output(program, tmp_path) == ["0"]
+    assert output(program, tmp_path) == []
 
 
 @needs_fork
 def test_fork_while_buffers_are_handed_out(tmp_path):
     """Without a GIL, mostly a thread that CPython has stopped holds the lock of the buffers."""
     program = """
-    stop = threading.Event()
-
-    def busy():
-        while not stop.is_set():
-            fastact.relu(x)
-
-    threads = [threading.Thread(target=busy) for _ in range(4)]
-    [thread.start() for thread in threads]
-    for _ in range(20):
-        child = os.fork()
-        if child == 0:
-            signal.alarm(60)
-            fastact.relu(x)
-            os._exit(0 if fastact.release_buffers() > 0 else 1)
-        assert os.waitpid(child, 0)[1] == 0
-    stop.set()
-    [thread.join() for thread in threads]
+    with meanwhile(lambda: fastact.relu(x), 4):
+        for _ in range(20):
+            child = os.fork()
+            if child == 0:
+                signal.alarm(60)
+                fastact.relu(x)
+                os._exit(0 if fastact.release_buffers() > 0 else 1)
+            assert os.waitpid(child, 0)[1] == 0
     """
     assert output(program, tmp_path) == []
 
@@ -187,68 +171,47 @@ def test_xdist(tmp_path):
 
 def test_64_threads_on_the_same_and_on_different_arrays(tmp_path):
     program = """
-    import random
     expected = {scale: work(scale) for scale in range(8)}
     shared_in, shared_out = x.copy(), np.empty_like(x)
     wanted = fastact.sigmoid(x).tobytes()
     small = np.linspace(-9, 9, 100, dtype=np.float32)
     small_wanted = fastact.sigmoid(small).tobytes()
-    wrong = []
-    start = threading.Barrier(64)
 
     def same_and_different(number):
-        start.wait()
-        for _ in range(1):
-            if work(number % 8) != expected[number % 8]:
-                wrong.append("different")
-            # All write the same bits to the same place.
-            if fastact.sigmoid(shared_in, out=shared_out).tobytes() != wanted:
-                wrong.append("same")
-            for _ in range(20):
-                if fastact.sigmoid(small).tobytes() != small_wanted:
-                    wrong.append("small")
-            if number == 0:
-                fastact.release_buffers()
+        assert work(number % 8) == expected[number % 8]
+        # All write the same bits to the same place.
+        assert fastact.sigmoid(shared_in, out=shared_out).tobytes() == wanted
+        for _ in range(20):
+            assert fastact.sigmoid(small).tobytes() == small_wanted
+        if number == 0:
+            fastact.release_buffers()
 
-    threads = [threading.Thread(target=same_and_different, args=(i,)) for i in range(64)]
-    [thread.start() for thread in threads]
-    [thread.join() for thread in threads]
+    in_threads(*(lambda i=i: same_and_different(i) for i in range(64)))
     assert shared_in.tobytes() == x.tobytes()
-    print(len(wrong), *wrong[:5])
     """
-    assert output(program, tmp_path) == ["0"]
+    assert output(program, tmp_path) == []
 
 
 def test_limits_that_change_while_others_compute(tmp_path):
     program = """
     expected = {scale: work(scale) for scale in range(4)}
-    stop = threading.Event()
-    wrong = []
 
     def compute(number):
         for _ in range(5):
-            if work(number) != expected[number]:
-                wrong.append(number)
+            assert work(number) == expected[number]
 
     def change():
-        n = 0
-        while not stop.is_set():
-            n += 1
+        for n in range(30):
             fastact.set_num_threads(1 + n % 3)
             with fastact.num_threads(1 + n % 2):
                 fastact.set_buffer_limit((n % 5) << 22)
                 fastact.release_buffers()
             assert fastact.get_num_threads() >= 1
 
-    threads = [threading.Thread(target=compute, args=(i,)) for i in range(4)]
-    changing = threading.Thread(target=change)
-    [thread.start() for thread in (*threads, changing)]
-    [thread.join() for thread in threads]
-    stop.set()
-    changing.join()
-    print(len(wrong))
+    with meanwhile(change):
+        in_threads(*(lambda i=i: compute(i) for i in range(4)))
     """
-    assert output(program, tmp_path) == ["0"]
+    assert output(program, tmp_path) == []
 
 
 def test_layers_of_their_own_in_many_threads(tmp_path):
@@ -272,9 +235,7 @@ def test_layers_of_their_own_in_many_threads(tmp_path):
     got = [None] * 8
     def into(i):
         got[i] = train(i)
-    threads = [threading.Thread(target=into, args=(i,)) for i in range(8)]
-    [thread.start() for thread in threads]
-    [thread.join() for thread in threads]
+    in_threads(*(lambda i=i: into(i) for i in range(8)))
     print(got == expected)
     """
     assert output(program, tmp_path, OPENBLAS_NUM_THREADS="1") == ["True"]

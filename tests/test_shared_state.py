@@ -5,11 +5,10 @@ it. tests/test_processes.py has more threads, forks and other ends.
 """
 
 import sysconfig
-import threading
 
 import numpy as np
 import pytest
-from programs import in_threads, output
+from programs import in_threads, meanwhile, output
 
 import fastact
 from fastact.layers import Linear, ReLU
@@ -33,7 +32,6 @@ def test_kept_buffers():
     """Blocks are handed out once each, while the limit changes and all are released."""
     x = np.linspace(-9, 9, 1 << 20, dtype=np.float32)
     previous = fastact.set_buffer_limit(64 << 20)
-    stop = threading.Event()
 
     def compute(scale):
         expected = np.maximum(x * np.float32(scale), 0).tobytes()
@@ -42,18 +40,14 @@ def test_kept_buffers():
             assert all(result.tobytes() == expected for result in results)
 
     def disturb():
-        while not stop.is_set():
-            for limit in 1 << 20, 9 << 20, 64 << 20:
-                fastact.set_buffer_limit(limit)
-            fastact.release_buffers()
+        for limit in 1 << 20, 9 << 20, 64 << 20:
+            fastact.set_buffer_limit(limit)
+        fastact.release_buffers()
 
-    disturbing = threading.Thread(target=disturb)
-    disturbing.start()
     try:
-        in_threads(*(lambda scale=scale: compute(scale) for scale in range(1, 5)))
+        with meanwhile(disturb):
+            in_threads(*(lambda scale=scale: compute(scale) for scale in range(1, 5)))
     finally:
-        stop.set()
-        disturbing.join()
         fastact.set_buffer_limit(previous)
     assert fastact.release_buffers() <= 64 << 20
 
@@ -61,47 +55,39 @@ def test_kept_buffers():
 def test_number_of_threads_changes_meanwhile():
     x = np.linspace(-9, 9, 300_000, dtype=np.float32)
     expected = fastact.sigmoid(x).tobytes()
-    stop = threading.Event()
 
     def disturb():
-        while not stop.is_set():
-            for count in 1, 2, 3:
-                fastact.set_num_threads(count)
+        for count in 1, 2, 3:
+            fastact.set_num_threads(count)
 
     def compute():
         for _ in range(30):
             assert fastact.sigmoid(x).tobytes() == expected
 
     previous = fastact.set_num_threads(2)
-    disturbing = threading.Thread(target=disturb)
-    disturbing.start()
     try:
-        in_threads(*[compute] * 4)
+        with meanwhile(disturb):
+            in_threads(*[compute] * 4)
     finally:
-        stop.set()
-        disturbing.join()
         fastact.set_num_threads(previous)
 
 
 BFLOAT16 = """
-import sys, threading
+import sys
 import numpy as np
 import fastact
+from programs import in_threads
 sys.setswitchinterval(1e-6)
 import ml_dtypes
 x = np.linspace(-9, 9, 64).astype(ml_dtypes.bfloat16)
-barrier = threading.Barrier(8)
 dtypes = []
 
 def work():
-    barrier.wait()
     for _ in range(20):
         dtypes.append(fastact.relu(x[::2]).dtype)
         dtypes.append(fastact.leaky_relu_backward(x, x).dtype)
 
-threads = [threading.Thread(target=work) for _ in range(8)]
-[thread.start() for thread in threads]
-[thread.join() for thread in threads]
+in_threads(*[work] * 8)
 assert len(dtypes) == 8 * 40 and set(dtypes) == {x.dtype}, (len(dtypes), set(dtypes))
 """
 

@@ -118,33 +118,6 @@ def test_a_forked_child_computes():
     assert output(FORK, OMP_NUM_THREADS="2", FASTACT_NUM_THREADS="2") == "2\n"
 
 
-THREADS = """
-import threading
-import numpy as np
-import fastact
-
-x = np.linspace(-9, 9, 300_000, dtype=np.float32)
-expected = fastact.sigmoid(x).tobytes()
-wrong = []
-
-def work():
-    out = np.empty_like(x)
-    for _ in range(20):
-        out[:] = 7
-        if fastact.sigmoid(x, out=out).tobytes() != expected:
-            wrong.append(1)
-
-workers = [threading.Thread(target=work) for _ in range(6)]
-[worker.start() for worker in workers]
-[worker.join() for worker in workers]
-print(len(wrong))
-"""
-
-
-def test_python_threads_compute_at_the_same_time():
-    assert output(THREADS, OMP_NUM_THREADS="2", FASTACT_NUM_THREADS="2") == "0\n"
-
-
 def test_import_leaves_floating_point_modes_alone():
     code = """
 import numpy as np
