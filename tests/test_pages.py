@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from compiled.clients import QUICK_FLAGS
 
 import fastact
 
@@ -42,7 +43,8 @@ def sections():
 
 def run(command, folder):
     paths = [str(folder), *([] if SOURCE in sys.path else [SOURCE])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "JAX_PLATFORMS": "cpu"}
+    settings = {"PYTHONPATH": os.pathsep.join(paths), "JAX_PLATFORMS": "cpu", "CFLAGS": QUICK_FLAGS}
+    environment = os.environ | settings
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
