@@ -59,7 +59,7 @@ def _elementwise(expectation, wanted):
         over_arrays(derivative),
         gradient,
         wanted.keeps,
-        wanted.torch,
+        wanted.torch or (lambda torch: getattr(torch.nn, wanted.layer)()),
     )
 
 

@@ -346,15 +346,6 @@ def test_results_that_their_holder_changes(change):
             z.fill(2)
 
 
-def test_a_view_outlives_its_base():
-    y = fastact.relu(np.arange(2 * MIB, dtype=np.float32))
-    view = y[MIB:]
-    del y
-    others = [fastact.relu(np.ones(2 * MIB, np.float32)) for _ in range(3)]
-    assert np.array_equal(view, np.arange(MIB, 2 * MIB, dtype=np.float32))
-    del others
-
-
 # -------------------------------------------------------------------- under load
 
 

@@ -22,20 +22,7 @@ from fastact._core import ufuncs as core
 NAMES = list(operations.BY_NAME)
 ROWS = [operation.name for operation in operations.ROW_OPERATIONS]
 WITH_A_ZERO = ("silu_backward", "gelu_backward", "gelu_tanh_backward")
-ROW_KEYS = [
-    "operation",
-    "operands",
-    "dtype",
-    "by",
-    "inputs",
-    "complete",
-    "error",
-    "at",
-    "misrounded",
-    "bound",
-    "faults",
-    "broken",
-]
+ROW_KEYS = "operation operands dtype by inputs complete error at misrounded bound faults broken"
 
 
 @pytest.fixture
@@ -83,7 +70,7 @@ def broken_table(monkeypatch, name, change, isas=core.supported):
 
 def test_json(quick, capsys):
     rows = check(capsys)
-    assert all(list(row) == ROW_KEYS for row in rows)
+    assert all(list(row) == ROW_KEYS.split() for row in rows)
     assert {row["by"] for row in rows} == set(core.supported)
     assert {row["dtype"] for row in rows} == set(FLOATS)
     assert {row["operation"] for row in rows} == {*NAMES, *ROWS}
@@ -525,13 +512,3 @@ def test_numpy_is_a_peer(quick, capsys, monkeypatch):
     assert all(row["error"] < 1 for row in rows if row["by"] == "fastact")
     everywhere, normal = (row["error"] for row in rows if row["by"].startswith("NumPy"))
     assert normal < 4 < 1e6 < everywhere
-
-
-@pytest.mark.parametrize(
-    "arguments", [["--isa", "none"], ["--operation", "none"], ["--exhaustive", "x"]]
-)
-def test_bad_arguments(capsys, arguments):
-    with pytest.raises(SystemExit) as stop:
-        command.main(["check", *arguments])
-    assert stop.value.code == 2
-    assert capsys.readouterr().err.lower().startswith("usage: fastact")  # rich-argparse: "Usage"

@@ -22,19 +22,8 @@ from fastact._core import ufuncs as core
 from fastact._core.operations import BY_NAME, OPERATIONS
 from fastact._core.runtime import threads
 
-INFO_KEYS = [
-    "version",
-    "compiler",
-    "openmp",
-    "threads",
-    "isa_built",
-    "isa_supported",
-    "isa",
-    "numpy",
-    "python",
-    "platform",
-    "processor",
-]
+INFO_KEYS = "version compiler openmp threads isa_built isa_supported isa numpy python platform"
+INFO_KEYS = [*INFO_KEYS.split(), "processor"]
 
 
 # ------------------------------------------------------------------------- info
@@ -106,6 +95,9 @@ def test_import_leaves_the_command_out():
         ["bench", "--size", "16", "--epoch"],
         ["bench", "--size", "16", "--plot", "speed.svg"],
         ["bench", "--peers", "--epoch", "--plot", "speed.svg"],
+        ["check", "--isa", "none"],
+        ["check", "--operation", "none"],
+        ["check", "--exhaustive", "x"],
     ],
 )
 def test_bad_arguments(capsys, arguments):

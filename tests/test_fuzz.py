@@ -19,7 +19,6 @@ import copy
 import math
 import warnings
 from contextlib import suppress
-from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -27,6 +26,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from conftest import make_ufuncs
+from elementwise import LAYERS
 from hypothesis import given, settings, target
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -687,11 +687,7 @@ def are_small(*arrays):
         return all((np.abs(native(array).astype(np.float64)) <= 100).all() for array in arrays)
 
 
-ACTIVATIONS = {
-    expected.id: partial(getattr(layers, expected.layer), **expected.settings)
-    for expectation in EXPECTATIONS
-    for expected in expectation.layers
-}
+ACTIVATIONS = {name: case.make for name, case in LAYERS.items()}
 MADE = {
     **ACTIVATIONS,
     "Softmax": layers.Softmax,

@@ -5,6 +5,7 @@ after threads were used; many Python threads at once; limits that change while o
 Ctrl-C in a large call; the end of the interpreter with threads in a call; subinterpreters.
 """
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -105,16 +106,27 @@ def test_fork_while_buffers_are_handed_out(tmp_path):
     assert output(program, tmp_path) == []
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-def test_multiprocessing(tmp_path, method):
+POOLS = {
+    **{
+        name: f"multiprocessing.get_context({name!r}).Pool(2)"
+        for name in multiprocessing.get_all_start_methods()
+    },
+    "threads": "concurrent.futures.ThreadPoolExecutor(3)",
+    "futures": "concurrent.futures.ProcessPoolExecutor(3)",
+}
+large = {"futures": pytest.mark.large}
+
+
+@pytest.mark.parametrize(
+    "pool", [pytest.param(POOLS[name], id=name, marks=large.get(name, ())) for name in POOLS]
+)
+def test_pools(tmp_path, pool):
     program = f"""
+    import concurrent.futures
     if __name__ == "__main__":
-        if {method!r} not in multiprocessing.get_all_start_methods():
-            print("same")
-            sys.exit()
         expected = [work(scale) for scale in range(4)]
-        with multiprocessing.get_context({method!r}).Pool(2) as pool:
-            print("same" if pool.map(work, range(4)) == expected else "different")
+        with {pool} as pool:
+            print("same" if list(pool.map(work, range(4))) == expected else "different")
     """
     assert output(program, tmp_path) == ["same"]
 
@@ -135,18 +147,6 @@ def test_joblib(tmp_path, backend):
             print("same" if joblib.Parallel()(jobs) == expected else "different")
     """
     assert output(program, tmp_path, JOBLIB_TEMP_FOLDER=str(tmp_path)) == ["same"]
-
-
-@pytest.mark.parametrize("kind", ["Thread", pytest.param("Process", marks=pytest.mark.large)])
-def test_concurrent_futures(tmp_path, kind):
-    program = f"""
-    from concurrent.futures import {kind}PoolExecutor
-    if __name__ == "__main__":
-        expected = [work(scale) for scale in range(4)]
-        with {kind}PoolExecutor(3) as pool:
-            print("same" if list(pool.map(work, range(4))) == expected else "different")
-    """
-    assert output(program, tmp_path) == ["same"]
 
 
 @pytest.mark.large

@@ -611,7 +611,9 @@ def test_dask_computes_the_same_by_chunks(expectation, dtype):
     result = compute(*chunked)
     assert isinstance(result, dask_array.Array)
     assert result.dtype == dtype
-    same(result.compute(), compute(*operands))
+    assert result.chunks == chunked[0].chunks
+    for scheduler in "threads", "synchronous":
+        same(result.compute(scheduler=scheduler), compute(*operands))
 
 
 @by_default_slope

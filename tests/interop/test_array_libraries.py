@@ -112,21 +112,6 @@ def test_sparse(name):
     same(result.todense(), getattr(fastact, name)(*arrays))
 
 
-# ----------------------------------------------------------------------------- dask
-
-
-@by_name
-def test_dask(name):
-    dask = pytest.importorskip("dask.array")
-    arrays = operands(name, (40, 50))
-    chunks = [dask.from_array(array, chunks=(13, 50)) for array in arrays]
-    result = getattr(fastact, name)(*chunks)
-    assert isinstance(result, dask.Array)
-    assert result.chunks == chunks[0].chunks
-    same(result.compute(scheduler="synchronous"), getattr(fastact, name)(*arrays))
-    same(result.compute(scheduler="threads"), getattr(fastact, name)(*arrays))
-
-
 # ------------------------------------------------------------------------------ JAX
 
 
