@@ -101,14 +101,14 @@ def _silu_slope(u):
     return 4 * e * top / (1 + e) ** 2
 
 
-def _silu(limit, degree, number):
-    """4 silu'(u - zero) = u P(u) for |u| <= limit, relative to itself."""
+def _near_zero(slope, limit, degree, number):
+    """slope(u) = u P(u) for |u| <= limit, relative to itself."""
     return Fit(
-        target=_silu_slope,
+        target=slope,
         base=lambda u: mpmath.mpf(0),
         factor=lambda u: u,
         variable=lambda u: u,
-        weight=_silu_slope,
+        weight=slope,
         low=lambda: -mpmath.mpf(limit),
         high=lambda: mpmath.mpf(limit),
         degree=degree,
@@ -141,14 +141,19 @@ def _mills(t):
     return mpmath.exp(t**2 / 2) * mpmath.erfc(t / mpmath.sqrt(2)) / 2
 
 
-def _gelu(highest, degree, number):
-    """(t + 4) mills(t) = P((t - 4) / (t + 4)) for 0 <= t <= highest, relative to itself."""
+def _upper_tail(w):
+    """(t + 4) mills(t)."""
+    return (_time(w) + 4) * _mills(_time(w))
+
+
+def _in_time(function, highest, degree, number):
+    """function(w) = P(w) for w = (t - 4) / (t + 4), 0 <= t <= highest, relative to itself."""
     return Fit(
-        target=lambda w: (_time(w) + 4) * _mills(_time(w)),
+        target=function,
         base=lambda w: mpmath.mpf(0),
         factor=lambda w: mpmath.mpf(1),
         variable=lambda w: w,
-        weight=lambda w: (_time(w) + 4) * _mills(_time(w)),
+        weight=function,
         low=lambda: mpmath.mpf(-1),
         high=lambda: mpmath.mpf(highest - 4) / (highest + 4),
         degree=degree,
@@ -176,21 +181,6 @@ def _gelu_quotient(w):
     return _gelu_slope(t) / (zero - t)
 
 
-def _gelu_gradient(highest, degree, number):
-    """exp(t**2 / 2) gelu'(-t) / (zero - t) = P(w), for 0 <= t <= highest, relative to itself."""
-    return Fit(
-        target=_gelu_quotient,
-        base=lambda w: mpmath.mpf(0),
-        factor=lambda w: mpmath.mpf(1),
-        variable=lambda w: w,
-        weight=_gelu_quotient,
-        low=lambda: mpmath.mpf(-1),
-        high=lambda: mpmath.mpf(highest - 4) / (highest + 4),
-        degree=degree,
-        number=number,
-    )
-
-
 def _gelu_tanh_parts(t):
     """exp(-v) and t v' for gelu_tanh(x) = x / (1 + exp(-v(x)))."""
     factor, cubic = 2 * mpmath.sqrt(2 / mpmath.pi), mpmath.mpf("0.044715")
@@ -212,21 +202,6 @@ def _gelu_tanh_slope(u):
     return 4 * e * (1 + e - term) / (1 + e) ** 2
 
 
-def _gelu_tanh(limit, degree, number):
-    """4 gelu_tanh'(u - zero) = u P(u) for |u| <= limit, relative to itself."""
-    return Fit(
-        target=_gelu_tanh_slope,
-        base=lambda u: mpmath.mpf(0),
-        factor=lambda u: u,
-        variable=lambda u: u,
-        weight=_gelu_tanh_slope,
-        low=lambda: -mpmath.mpf(limit),
-        high=lambda: mpmath.mpf(limit),
-        degree=degree,
-        number=number,
-    )
-
-
 FITS = {
     "exponential float32": _exponential(4, np.float32),
     "exponential float64": _exponential(9, np.float64),
@@ -236,16 +211,16 @@ FITS = {
     "exponential to float": _exponential(5, np.float64),
     "tanh float32": _tanh("0.55", 4, np.float32),
     "tanh float64": _tanh("0.55", 10, np.float64),
-    "silu float32": _silu("0.125", 4, np.float32),
-    "silu float64": _silu("0.125", 10, np.float64),
+    "silu float32": _near_zero(_silu_slope, "0.125", 4, np.float32),
+    "silu float64": _near_zero(_silu_slope, "0.125", 10, np.float64),
     "logarithm float32": _logarithm(8, np.float32),
     "logarithm float64": _logarithm(19, np.float64),
     # Those of float32 are computed in float64.
-    "gelu float32": _gelu(21, 11, np.float64),
-    "gelu float64": _gelu(39, 24, np.float64),
-    "gelu gradient float32": _gelu_gradient(21, 10, np.float64),
-    "gelu_tanh float64": _gelu_tanh("0.0625", 10, np.float64),
-    "gelu gradient float64": _gelu_gradient(55, 22, np.float64),
+    "gelu float32": _in_time(_upper_tail, 21, 11, np.float64),
+    "gelu float64": _in_time(_upper_tail, 39, 24, np.float64),
+    "gelu gradient float32": _in_time(_gelu_quotient, 21, 10, np.float64),
+    "gelu_tanh float64": _near_zero(_gelu_tanh_slope, "0.0625", 10, np.float64),
+    "gelu gradient float64": _in_time(_gelu_quotient, 55, 22, np.float64),
 }
 
 

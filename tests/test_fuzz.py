@@ -32,7 +32,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from layouts import Subclass
 from looped import looped
-from programs import output
 from reference import BY_NAME, EXPECTATIONS, FLOATS, INTEGERS, special_values
 from test_hooks import CHANGES, METHODS, WAYS, check_a_change, overflowing
 from test_hooks import NAMES as CHANGED_ARRAYS
@@ -958,16 +957,3 @@ def test_a_gradient_beyond_float16_is_infinite_without_a_warning(loss_name):
         gradient = loss.backward()
     assert gradient.dtype == np.float16
     assert np.isinf(gradient).all()
-
-
-METHODS_FIRST = """
-import ml_dtypes, numpy as np
-import fastact
-x = np.array([-2, 0, 3], ml_dtypes.bfloat16)
-assert fastact.relu_backward.accumulate(x).dtype == x.dtype
-assert fastact.relu.resolve_dtypes((x.dtype, None))[1] == x.dtype
-"""
-
-
-def test_methods_know_bfloat16_without_a_call_before():
-    output(METHODS_FIRST)

@@ -280,28 +280,19 @@ def test_masked_arrays_stay_masked(expectation):
     same(result.data[~mask], expected[~mask])
 
 
+CONVERTED = {
+    "list": np.ndarray.tolist,
+    "tuple": lambda x: tuple(x.tolist()),
+    "array.array": lambda x: array.array(x.dtype.char, x),
+    "memoryview": memoryview,
+    "__array__": WithArray,
+    "__array_interface__": WithInterface,
+    "nested": lambda x: x[:, None].tolist(),
+}
+
+
 @by_expectation
-@looped(
-    "make",
-    [
-        np.ndarray.tolist,
-        lambda x: tuple(x.tolist()),
-        lambda x: array.array("d", x),
-        memoryview,
-        WithArray,
-        WithInterface,
-        lambda x: x[:, None].tolist(),
-    ],
-    ids=[
-        "list",
-        "tuple",
-        "array.array",
-        "memoryview",
-        "__array__",
-        "__array_interface__",
-        "nested",
-    ],
-)
+@looped("make", CONVERTED.values(), ids=CONVERTED)
 def test_whatever_is_an_array_to_numpy(expectation, make):
     compute, operands, _ = case(expectation, "float64")
     made = [make(operand) for operand in operands]
@@ -487,21 +478,12 @@ def test_integers_are_promoted_as_by_exp(expectation, dtype):
 
 
 @by_default_slope
-@looped(
-    "make",
-    [
-        memoryview,
-        lambda x: array.array("b", x),
-        WithArray,
-        WithInterface,
-        lambda x: x.view(Subclass),
-    ],
-)
-def test_integers_behind_a_protocol_are_promoted_so_too(name, make):
+@looped("kind", ["array.array", "memoryview", "__array__", "__array_interface__", "subclass"])
+def test_integers_behind_a_protocol_are_promoted_so_too(name, kind):
     x = np.array([-100, 3], np.int8)
     count = len(BY_NAME[name].operands) - 1
     compute = getattr(fastact, name)
-    made = make(x)
+    made = x.view(Subclass) if kind == "subclass" else CONVERTED[kind](x)
     assert compute(*[made] * count).dtype == np.exp(made).dtype == np.float16
     assert compute(*[made] * count, 0.2).dtype == np.float16
 
@@ -672,8 +654,6 @@ def test_out_that_is_no_array_is_named(out):
 # ------------------------------------------------------------------ bfloat16
 
 FIRST_SEEN = """
-import sys, numpy as np
-import {first}, {second}
 assert fastact.sigmoid([0.0]) == 0.5                 # NumPy's call, before any bfloat16
 import ml_dtypes
 x = np.array([-2, 0, 3], ml_dtypes.bfloat16)
@@ -682,15 +662,25 @@ for y in (fastact.relu(x), fastact.leaky_relu(x), fastact.leaky_relu(x, negative
     assert y.dtype == x.dtype, y.dtype
 assert fastact.leaky_relu(x, 0.5).tolist() == [-1, 0, 3]
 """
+METHODS_FIRST = """
+x = np.array([-2, 0, 3], ml_dtypes.bfloat16)
+assert fastact.relu_backward.accumulate(x).dtype == x.dtype
+assert fastact.relu.resolve_dtypes((x.dtype, None))[1] == x.dtype
+"""
 
 
-@pytest.mark.parametrize("modules", [("fastact", "ml_dtypes"), ("ml_dtypes", "fastact")])
-def test_bfloat16_is_found_whichever_is_imported_first(modules):
-    output(FIRST_SEEN.format(first=modules[0], second=modules[1]))
-
-
-def test_fastact_does_not_import_ml_dtypes():
-    output("import fastact, sys; assert 'ml_dtypes' not in sys.modules")
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import fastact\n" + FIRST_SEEN,
+        "import ml_dtypes, fastact\n" + FIRST_SEEN,
+        "import ml_dtypes, fastact\n" + METHODS_FIRST,
+        "import fastact, sys; assert 'ml_dtypes' not in sys.modules",
+    ],
+    ids=["calls", "ml_dtypes first", "methods", "without it"],
+)
+def test_bfloat16_is_found_whenever_it_is_imported(program):
+    output("import numpy as np\n" + program)
 
 
 @pytest.mark.skipif(np.dtype(np.longdouble) == np.float64, reason="longdouble is float64 here")

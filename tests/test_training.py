@@ -22,12 +22,11 @@ from fastact.optimizers import SGD
 
 
 class Row(NamedTuple):
-    """A loss, a target for predictions of a shape, its value in plain words, PyTorch's name."""
+    """A loss, of PyTorch's name; a target for predictions of a shape; its value in plain words."""
 
-    make: Callable[[], Loss]
+    make: type[Loss]
     target: Callable[[np.random.Generator, tuple[int, ...]], Any]
     value: Callable[[np.ndarray, np.ndarray], float]
-    peer: str
 
 
 def cross_entropy(z, p):
@@ -41,41 +40,25 @@ def binary_cross_entropy(z, t):
 
 ROWS = {
     "mse": Row(
-        MSELoss,
-        lambda rng, shape: rng.normal(size=shape),
-        lambda p, t: ((p - t) ** 2).mean(),
-        "MSELoss",
+        MSELoss, lambda rng, shape: rng.normal(size=shape), lambda p, t: ((p - t) ** 2).mean()
     ),
-    "bce": Row(
-        BCEWithLogitsLoss,
-        lambda rng, shape: rng.random(shape),
-        binary_cross_entropy,
-        "BCEWithLogitsLoss",
-    ),
+    "bce": Row(BCEWithLogitsLoss, lambda rng, shape: rng.random(shape), binary_cross_entropy),
     "bce, hard": Row(
         BCEWithLogitsLoss,
         lambda rng, shape: rng.integers(0, 2, shape).astype("float64"),
         binary_cross_entropy,
-        "BCEWithLogitsLoss",
     ),
     "ce, indices": Row(
         CrossEntropyLoss,
         lambda rng, shape: rng.integers(0, shape[-1], shape[:-1]),
         lambda z, t: cross_entropy(z, np.eye(z.shape[-1])[t]),
-        "CrossEntropyLoss",
     ),
     "ce, probabilities": Row(
         CrossEntropyLoss,
         lambda rng, shape: rng.dirichlet(np.ones(shape[-1]), shape[:-1]),
         cross_entropy,
-        "CrossEntropyLoss",
     ),
-    "ce, any weights": Row(
-        CrossEntropyLoss,
-        lambda rng, shape: rng.random(shape),
-        cross_entropy,
-        "CrossEntropyLoss",
-    ),
+    "ce, any weights": Row(CrossEntropyLoss, lambda rng, shape: rng.random(shape), cross_entropy),
 }
 SHAPES = [(6, 5), (1, 5), (5,), (3, 1), (2, 3, 4)]
 
@@ -140,10 +123,10 @@ def test_as_torch_has_it(row, shape, dtype):
     theirs = torch.from_numpy(prediction.copy()).requires_grad_()
     # Its classes are the second axis.
     logits, their_target = theirs, torch.tensor(target)
-    if row.peer == "CrossEntropyLoss" and len(shape) == 3:
+    if row.make is CrossEntropyLoss and len(shape) == 3:
         logits = theirs.movedim(-1, 1)
         their_target = their_target if target.ndim == 2 else their_target.movedim(-1, 1)
-    wanted = getattr(torch.nn, row.peer)()(logits, their_target)
+    wanted = getattr(torch.nn, row.make.__name__)()(logits, their_target)
     wanted.backward()
     loss = row.make()
     eps = float(np.finfo(dtype).eps)
@@ -332,8 +315,6 @@ def test_targets_of_other_kinds():
     assert loss(prediction, np.eye(2, dtype="int8")) == wanted
     loss = CrossEntropyLoss()
     wanted = loss(prediction, np.eye(2))
-    for dtype in ("int8", "uint64", "int64"):
-        assert loss(prediction, np.arange(2, dtype=dtype)) == pytest.approx(wanted, rel=1e-14)
     assert loss(prediction, [0, 1]) == pytest.approx(wanted, rel=1e-14)
     assert loss(prediction[0], 0) == pytest.approx(loss(prediction[:1], [0]), rel=1e-14)
 
