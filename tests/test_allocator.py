@@ -65,15 +65,11 @@ def handler_name(array):
     return np._core.multiarray.get_handler_name(array)
 
 
-def address(array):
-    return array.__array_interface__["data"][0]
-
-
 def room(array):
     """Bytes of the block of an array, by the C library."""
     libc.malloc_usable_size.restype = ctypes.c_size_t
     libc.malloc_usable_size.argtypes = (ctypes.c_void_p,)
-    return libc.malloc_usable_size(address(array))
+    return libc.malloc_usable_size(array.ctypes.data)
 
 
 def rounded(size):
@@ -119,11 +115,11 @@ def test_every_block_has_the_size_under_which_it_is_kept(ours, make, extra):
     array = make(size)
     assert handler_name(array) == "fastact"
     assert room(array) >= rounded(size)
-    where = address(array)
+    where = array.ctypes.data
     del array
     # The block goes to the next result of its rounded size, which must fit.
     result = fastact.relu(x)
-    assert address(result) == where
+    assert result.ctypes.data == where
     assert room(result) >= result.nbytes
     result.fill(1)
 
@@ -363,13 +359,13 @@ def test_no_block_has_two_owners():
             marks += 1
             size = MIB + int(rng.integers(0, 3)) * (1 << 14)
             held[marks] = fastact.relu(np.full(size, marks, np.float32))
-    spans = sorted((address(a), address(a) + a.nbytes) for a in held.values())
+    spans = sorted((a.ctypes.data, a.ctypes.data + a.nbytes) for a in held.values())
     assert all(end <= start for (_, end), (start, _) in pairwise(spans))
 
 
 def test_views_of_every_kind_outlive_the_result():
     y = fastact.relu(LARGE)
-    where, reference = address(y), weakref.ref(y)
+    where, reference = y.ctypes.data, weakref.ref(y)
     holders = [
         y[::2],
         y.reshape(1024, -1).T,
@@ -380,13 +376,13 @@ def test_views_of_every_kind_outlive_the_result():
     holders.append(np.from_dlpack(y))
     del y
     while holders:
-        assert address(fastact.relu(LARGE)) != where
+        assert fastact.relu(LARGE).ctypes.data != where
         holder = holders.pop(0)
         assert np.asarray(holder).size
         del holder
         gc.collect()
     assert reference() is None
-    assert address(fastact.relu(LARGE)) == where or fastact.release_buffers() >= 8 * MIB
+    assert fastact.relu(LARGE).ctypes.data == where or fastact.release_buffers() >= 8 * MIB
 
 
 def test_results_that_are_freed_by_another_thread():

@@ -201,13 +201,9 @@ def test_old_pickles(text):
 # ------------------------------------------------------------------ changed in place
 
 
-def resize(array):
-    array.resize(1, refcheck=False)
-
-
 RESIZES = {
-    "smaller": resize,
-    "larger": lambda array: array.resize(10**6, refcheck=False),
+    name: lambda array, size=size: array.resize(size, refcheck=False)
+    for name, size in (("smaller", 1), ("larger", 10**6))
 }
 CHANGES = {
     "shape": lambda array: setattr(array, "shape", (1, -1) if array.ndim == 1 else (-1,)),

@@ -6,6 +6,7 @@ import weakref
 import numpy as np
 import pytest
 from looped import looped
+from reference import bits
 
 import fastact
 from fastact._core import ufuncs as core
@@ -28,10 +29,6 @@ SHAPES = [(1, 1), (1, 7), (3, 1), (5, 3), (33, 17), (2, 5000), (0, 4), (4, 33000
 every_pass = pytest.mark.parametrize("names", PASSES.values(), ids=PASSES)
 every_shape = looped("shape", SHAPES, ids=repr)
 every_dtype = looped("dtype", ["float32", "float64"])
-
-
-def bits(array):
-    return array.view(f"u{array.itemsize}")
 
 
 def dense(ufuncs, table, names, dtype, inputs, columns):
@@ -230,37 +227,33 @@ def test_a_velocity_does_not_stay_subnormal(isa, dtype):
     assert not descent.velocities[0].any()
 
 
-@every_dtype
-@looped("size", [1, 15, 16, 17, 1000])
-def test_squared_error(isa, dtype, size):
-    rng = np.random.default_rng(4)
-    prediction, target = (rng.normal(size=size).astype(dtype) for _ in range(2))
-    gradient = np.empty_like(prediction)
-    loss = MeanLoss("squared_error", core.kernel_table(isa))(prediction, target, gradient)
-    difference = prediction - target
+def squared_error(ufuncs, z, t):
+    difference = z - t
     wide = difference.astype("float64")
-    assert loss == pytest.approx((wide * wide).mean(), rel=1e-14)
-    assert np.array_equal(gradient, difference * prediction.dtype.type(2 / size))
-    baseline = MeanLoss("squared_error", core.kernel_table("baseline"))
-    assert baseline(prediction, target, np.empty_like(prediction)) == loss
+    return wide * wide, difference * z.dtype.type(2 / z.size)
+
+
+def logistic_loss(ufuncs, z, t):
+    wide, target = z.astype("float64"), t.astype("float64")
+    value = np.log1p(np.exp(-abs(wide))) + wide * ((wide > 0) - target)
+    return value, (ufuncs["sigmoid"](z) - t) / z.dtype.type(z.size)
 
 
 @every_dtype
-@looped("size", [1, 15, 16, 17, 511, 512, 513, 3000])
-def test_logistic_loss(isa, ufuncs, dtype, size):
+@looped("size", [1, 15, 16, 17, 511, 512, 513, 1000, 3000])
+@pytest.mark.parametrize("exact", [squared_error, logistic_loss])
+def test_losses(isa, ufuncs, exact, dtype, size):
     rng = np.random.default_rng(5)
     prediction, target = rng.normal(0, 8, size).astype(dtype), rng.uniform(size=size).astype(dtype)
     target[::3] = prediction[::3] > 0
     gradient = np.empty_like(prediction)
-    loss = MeanLoss("logistic_loss", core.kernel_table(isa))(prediction, target, gradient)
-    z, t = prediction.astype("float64"), target.astype("float64")
-    exact = np.log1p(np.exp(-abs(z))) + z * ((z > 0) - t)
-    assert loss == pytest.approx(exact.mean(), rel=float(np.finfo(dtype).eps))
-    assert np.array_equal(
-        gradient, (ufuncs["sigmoid"](prediction) - target) / np.dtype(dtype).type(size)
-    )
-    baseline = MeanLoss("logistic_loss", core.kernel_table("baseline"))
-    assert baseline(prediction, target, np.empty_like(prediction)) == loss
+    value = MeanLoss(exact.__name__, core.kernel_table(isa))(prediction, target, gradient)
+    values, wanted = exact(ufuncs, prediction, target)
+    accuracy = 1e-14 if exact is squared_error else float(np.finfo(dtype).eps)
+    assert value == pytest.approx(values.mean(), rel=accuracy)
+    assert np.array_equal(gradient, wanted)
+    baseline = MeanLoss(exact.__name__, core.kernel_table("baseline"))
+    assert baseline(prediction, target, np.empty_like(prediction)) == value
 
 
 def test_alike():

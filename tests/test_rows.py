@@ -12,12 +12,13 @@ import sys
 from dataclasses import replace
 from functools import cache
 
+import mpmath
 import numpy as np
 import pytest
 from layouts import LAYOUTS
 from looped import looped
 from programs import output
-from reference import FLOATS, INF, NAN, bits, finfo
+from reference import EXACT_CONTEXT, FLOATS, INF, NAN, bits, finfo
 
 import fastact
 from fastact._core import operations
@@ -103,20 +104,15 @@ def by_definition(name, m, operands):
 class InMpmath:
     """The functions of mpmath that the definitions need, over arrays."""
 
-    def __init__(self, context):
-        self.exp = np.frompyfunc(context.exp, 1, 1)
-        self.log1p = np.frompyfunc(context.log1p, 1, 1)
+    exp = np.frompyfunc(EXACT_CONTEXT.exp, 1, 1)
+    log1p = np.frompyfunc(EXACT_CONTEXT.log1p, 1, 1)
 
 
 def error(name, operands, result):
     """The greatest error in ULP: of the result, or of what is subtracted if that is larger."""
     dtype = result.dtype
     if dtype == np.float64:
-        mpmath = pytest.importorskip("mpmath", reason="mpmath is not installed")
-        context = mpmath.MPContext()
-        context.prec = 240
-        to_wide = np.frompyfunc(context.mpf, 1, 1)
-        functions = InMpmath(context)
+        functions, to_wide = InMpmath, np.frompyfunc(EXACT_CONTEXT.mpf, 1, 1)
     else:
         functions, to_wide = np, lambda a: a.astype(np.float64)
     wide = [to_wide(operand.astype(np.float64)) for operand in operands]
@@ -156,9 +152,7 @@ def test_a_small_result_keeps_its_digits(isa, dtype):
 
 def of_two_numbers(n, x, top):
     """Softmax and log_softmax, at `top` and at x, of a row of n - 1 elements x and `top`."""
-    mpmath = pytest.importorskip("mpmath", reason="mpmath is not installed")
-    m = mpmath.MPContext()
-    m.prec = 240
+    m = EXACT_CONTEXT
     others = (n - 1) * m.exp(m.mpf(float(x)) - float(top))
     logs = [-m.log1p(others), m.mpf(float(x)) - float(top) - m.log1p(others)]
     return {"softmax": [m.exp(value) for value in logs], "log_softmax": logs}
@@ -462,7 +456,6 @@ def operands_of_all_sizes(rng, dtype, n):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_log_softmax_backward_over_the_whole_range(isa, dtype):
     """Also where exp(y) is subnormal, 0 or more than 1, and for rows among others."""
-    mpmath = pytest.importorskip("mpmath", reason="mpmath is not installed")
     function = make_ufuncs(isa)["log_softmax_backward"]
     rng = np.random.default_rng(11)
     m = mpmath.MPContext()
