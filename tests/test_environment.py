@@ -181,15 +181,11 @@ builtins.open = open
 
 
 def test_quotas():
+    """What is asked for goes before the quota, and no file is no quota."""
     cases = [{"QUOTA": f"{quota}\n"} for quota in QUOTAS]
-    found = imports([{}, *cases], before=OTHER_FILE, OMP_NUM_THREADS="4")
-    assert [threads for _, threads, _ in found] == [4, *QUOTAS.values()]
-
-
-def test_what_is_asked_for_goes_before_the_quota():
-    asked = {"QUOTA": "50000 100000\n", "FASTACT_NUM_THREADS": "3"}
-    ((_, used, _),) = imports([asked], before=OTHER_FILE, OMP_NUM_THREADS="4")
-    assert used == 3
+    cases += [{"QUOTA": "50000 100000\n", "FASTACT_NUM_THREADS": "3"}, {}]
+    found = imports(cases, before=OTHER_FILE, OMP_NUM_THREADS="4")
+    assert [used for _, used, _ in found] == [*QUOTAS.values(), 3, 4]
 
 
 def namespaces():

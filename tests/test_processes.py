@@ -106,64 +106,38 @@ def test_fork_while_buffers_are_handed_out(tmp_path):
     assert output(program, tmp_path) == []
 
 
+MAP = "pool.map(work, range(4))"
+JOBS = "joblib.Parallel()(joblib.delayed(work)(scale) for scale in range(4))"
 POOLS = {
+    "concurrent.futures, threads": ("concurrent.futures.ThreadPoolExecutor(3)", MAP),
+    "concurrent.futures, processes": ("concurrent.futures.ProcessPoolExecutor(3)", MAP),
     **{
-        name: f"multiprocessing.get_context({name!r}).Pool(2)"
+        f"multiprocessing, {name}": (f"multiprocessing.get_context({name!r}).Pool(2)", MAP)
         for name in multiprocessing.get_all_start_methods()
     },
-    "threads": "concurrent.futures.ThreadPoolExecutor(3)",
-    "futures": "concurrent.futures.ProcessPoolExecutor(3)",
+    **{
+        f"joblib, {name}": (f"joblib.parallel_backend({name!r}, n_jobs=2)", JOBS)
+        for name in ("loky", "threading", "multiprocessing")
+    },
 }
-large = {"futures": pytest.mark.large}
+# What these rest on is tested without them, too.
+LARGE = ("concurrent.futures, processes", "joblib, threading", "joblib, multiprocessing")
 
 
 @pytest.mark.parametrize(
-    "pool", [pytest.param(POOLS[name], id=name, marks=large.get(name, ())) for name in POOLS]
+    "name", [pytest.param(n, marks=pytest.mark.large if n in LARGE else ()) for n in POOLS]
 )
-def test_pools(tmp_path, pool):
+def test_pools(tmp_path, name):
+    module, (pool, results) = name.partition(",")[0], POOLS[name]
+    pytest.importorskip(module)
     program = f"""
-    import concurrent.futures
+    import {module}
     if __name__ == "__main__":
         expected = [work(scale) for scale in range(4)]
         with {pool} as pool:
-            print("same" if list(pool.map(work, range(4))) == expected else "different")
-    """
-    assert output(program, tmp_path) == ["same"]
-
-
-# What the others rest on is tested without joblib too.
-@pytest.mark.parametrize(
-    "backend",
-    ["loky", *(pytest.param(b, marks=pytest.mark.large) for b in ("threading", "multiprocessing"))],
-)
-def test_joblib(tmp_path, backend):
-    pytest.importorskip("joblib")
-    program = f"""
-    import joblib
-    if __name__ == "__main__":
-        expected = [work(scale) for scale in range(4)]
-        jobs = [joblib.delayed(work)(scale) for scale in range(4)]
-        with joblib.parallel_backend({backend!r}, n_jobs=2):
-            print("same" if joblib.Parallel()(jobs) == expected else "different")
+            print("same" if list({results}) == expected else "different")
     """
     assert output(program, tmp_path, JOBLIB_TEMP_FOLDER=str(tmp_path)) == ["same"]
-
-
-@pytest.mark.large
-def test_xdist(tmp_path):
-    """Tests of the package itself, by four workers of pytest-xdist."""
-    pytest.importorskip("xdist")
-    files = ["test_ufuncs.py", "test_memory.py", "test_dense.py", "test_protocol.py"]
-    here = os.path.dirname(__file__)
-    run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-n", "4"]
-        + [os.path.join(here, file) for file in files],
-        env=os.environ | THREADS,
-        capture_output=True,
-        text=True,
-        timeout=1200,
-    )
-    assert run.returncode == 0, run.stdout[-3000:] + run.stderr
 
 
 # --------------------------------------------------------------- Python threads

@@ -205,13 +205,12 @@ def test_out_of_another_dtype_in_odd_shapes():
     both = np.linspace(-9, 9, 30)
     expected = fastact.sigmoid(both[:15]).astype("f4")
     assert into(both[:15], both.view("f4")[3:18]).tobytes() == expected.tobytes()
-    with pytest.raises(ValueError, match="sigmoid: out must have the shape of the operands"):
-        into(np.zeros((3, 4)), np.zeros((1, 4), "f4"))
 
 
 def test_wrong_shapes():
-    with pytest.raises(ValueError, match="sigmoid: out must have the shape of the operands"):
-        into(np.zeros((3, 4)), np.zeros((1, 4)))
+    for out in np.zeros((1, 4)), np.zeros((1, 4), "f4"):
+        with pytest.raises(ValueError, match="sigmoid: out must have the shape of the operands"):
+            into(np.zeros((3, 4)), out)
     with pytest.raises(ValueError, match="shape"):
         into(np.zeros((3, 4)), np.zeros((3, 5)))
     with pytest.raises(ValueError, match="shape"):
