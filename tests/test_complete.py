@@ -16,7 +16,6 @@ import pytest
 import reference
 from conftest import load_developers, needs_signatures
 from looped import looped
-from programs import output
 
 import fastact
 from fastact._core import operations
@@ -72,22 +71,6 @@ def test_file_of_operations_is_collected(file):
         f"fastact/_core/operations/__init__.py: add *{file}.OPERATIONS to OPERATIONS; "
         f"{', '.join(lacking)} are not in it"
     )
-
-
-def test_records_are_loaded_by_their_path():
-    """setup.py and asv do so, without importing fastact."""
-    folder = str(PACKAGE / "_core" / "operations")
-    program = f"""\
-import importlib.util, sys
-spec = importlib.util.spec_from_file_location(
-    "records", {folder!r} + "/__init__.py", submodule_search_locations=[{folder!r}]
-)
-sys.modules["records"] = records = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(records)
-assert not any(name.partition(".")[0] == "fastact" for name in sys.modules)
-print(*(record.name for record in records.OPERATIONS))
-"""
-    assert output(program).split() == list(operations.BY_NAME)
 
 
 def test_every_record_is_in_a_tuple():

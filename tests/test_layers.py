@@ -221,10 +221,3 @@ def test_wrong_slopes(slope, error):
     with pytest.raises(error, match="negative_slope must be") as caught:
         LeakyReLU(slope)
     assert repr(slope) in str(caught.value)
-
-
-def test_settings_cannot_be_changed():
-    # They were validated when the layer was made, and what is kept depends on them.
-    for layer, name in ((LeakyReLU(), "negative_slope"), (Sigmoid(), "save")):
-        with pytest.raises(AttributeError):
-            setattr(layer, name, getattr(layer, name))

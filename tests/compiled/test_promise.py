@@ -7,6 +7,7 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+from programs import run
 
 import fastact
 import fastact.cy
@@ -105,12 +106,11 @@ with open(folder + "/cy/functions.txt") as file:
 {program}
 assert not any(name.partition(".")[0] == "fastact" for name in sys.modules)
 """
-    command = [sys.executable, "-P", "-c", lines]
-    return subprocess.run(command, capture_output=True, text=True)
+    return run(lines)
 
 
 def test_a_new_operation_is_appended():
-    run = run_generator("""
+    done = run_generator("""
 first = records.OPERATIONS[0]
 import dataclasses
 new = dataclasses.replace(first, name="early")
@@ -120,14 +120,14 @@ assert "void fastact_early_f32(const float *x, float *out, Py_ssize_t n)" in gen
     table, "1.0")
 assert "cdef double early_scalar(double x) noexcept nogil" in generate.pxd(table, "A file.")
 """)
-    assert not run.stderr, run.stderr
+    assert not done.stderr, done.stderr
     names = [re.search(r"(\w+)\(", line)[1] for line in recorded()]
-    assert run.stdout.split() == [*names, "early_f32", "early_f64", "early_scalar"]
+    assert done.stdout.split() == [*names, "early_f32", "early_f64", "early_scalar"]
 
 
 def test_a_recorded_function_cannot_vanish():
-    run = run_generator("generate.functions(records.OPERATIONS[1:], text)")
-    assert "functions that no operation has: relu_f32, relu_f64, relu_scalar" in run.stderr
+    done = run_generator("generate.functions(records.OPERATIONS[1:], text)")
+    assert "functions that no operation has: relu_f32, relu_f64, relu_scalar" in done.stderr
 
 
 # ----------------------------------------------------------------------- fast-math
@@ -148,11 +148,11 @@ def test_fast_math_is_refused(tmp_path):
     headers = [f"-I{sysconfig.get_path('include')}"]
     fast = "-ffast-math", "-Ofast", "-ffinite-math-only", "-funsafe-math-optimizations"
     for flags in [], *([flag] for flag in fast):
-        run = subprocess.run(
+        done = subprocess.run(
             [*compiler, *headers, "-fsyntax-only", *flags, "formula.c"],
             cwd=tmp_path,
             capture_output=True,
             text=True,
         )
-        refused = "fastact cannot be compiled with -ffast-math" in run.stderr
-        assert (refused, bool(run.returncode)) == (bool(flags), bool(flags)), (flags, run.stderr)
+        refused = "fastact cannot be compiled with -ffast-math" in done.stderr
+        assert (refused, bool(done.returncode)) == (bool(flags), bool(flags)), (flags, done.stderr)
