@@ -75,7 +75,8 @@ def module_problems(name: str, content: bytes) -> list[str]:
     known = sysconfig.get_config_var("LDSHARED").replace("-Wl,-rpath,", " ").split()
     paths = [tags["DT_RPATH"].rpath] if "DT_RPATH" in tags else []
     paths += [tags["DT_RUNPATH"].runpath] if "DT_RUNPATH" in tags else []
-    known.append("$ORIGIN/../../fastact.libs")  # as auditwheel sets it
+    above = "/".join([".."] * name.count("/"))
+    known.append(f"$ORIGIN/{above}/fastact.libs")  # as auditwheel sets it
     if ours := {part for path in paths for part in path.split(":")} - {*known}:
         found.append(f"searches for libraries in {sorted(ours)}")
     symbols = {
