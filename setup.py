@@ -104,8 +104,7 @@ UNPROTECTED = {
     for name in (
         "_core.calls.fast",
         "_core.driver.engine",
-        "_core.driver.layouts",
-        "_core.driver.tiles",
+        "_core.driver.plans",
         "cy._functions",
     )
 }

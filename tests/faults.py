@@ -163,7 +163,7 @@ FAULTS = [
     ),
     Fault(
         "an overlap not seen by arrays of two dimensions",
-        f"{CORE}/driver/layouts.pyx",
+        f"{CORE}/driver/plans.pyx",
         "        if not same and low < stop and start < high:\n            return False",
         "        if not same and low < start and start < high:\n            return False",
         "tests/test_memory.py tests/test_ufuncs.py tests/test_protocol.py",
@@ -178,31 +178,31 @@ FAULTS = [
     Fault(
         "a wrong stride: blocks of a strided operand start at its first element",
         f"{CORE}/driver/engine.pyx",
-        "            source = args[i] + start * steps[i]\n            if shared",
-        "            source = args[i] + start * kernel.item\n            if shared",
+        "            here[i] += size * steps[i]\n",
+        "            here[i] += size * kernel.item\n",
         "tests/test_ufuncs.py",
     ),
     Fault(
         "dimensions merged that do not lie behind each other",
-        f"{CORE}/driver/layouts.pyx",
-        "                    layout.steps[i][layout.ndim - 1] * layout.dims[layout.ndim - 1]):\n"
+        f"{CORE}/driver/plans.pyx",
+        "                    plan.steps[i][plan.ndim - 1] * plan.dims[plan.ndim - 1]):\n"
         "                one = False",
-        "                    layout.steps[i][layout.ndim - 1] * layout.dims[layout.ndim - 1]):\n"
+        "                    plan.steps[i][plan.ndim - 1] * plan.dims[plan.ndim - 1]):\n"
         "                one = i > 0 and one",
         "tests/test_ufuncs.py",
     ),
     Fault(
         "an output whose elements coincide is taken for one of distinct elements",
-        f"{CORE}/driver/layouts.pyx",
-        "if layout.steps[nin][found] < extent and layout.dims[found] > 1:",
-        "if layout.steps[nin][found] < 0:",
+        f"{CORE}/driver/plans.pyx",
+        "if plan.steps[nin][found] < extent and plan.dims[found] > 1:",
+        "if plan.steps[nin][found] < 0:",
         "tests/test_protocol.py",
     ),
     Fault(
         "floating-point flags not restored",
         f"{CORE}/driver/engine.pyx",
-        "        split(run_part, &work, n, 64, n)\n    restore_flags(flags)",
-        "        split(run_part, &work, n, 64, n)",
+        "        split(run_span, &span, n, 64, n)\n    restore_flags(flags)",
+        "        split(run_span, &span, n, 64, n)",
         "tests/test_ufuncs.py tests/test_extreme_numbers.py",
     ),
     Fault(
@@ -343,17 +343,17 @@ FAULTS = [
     ),
     Fault(
         "rows beside each other read with the step of the first operand",
-        f"{CORE}/driver/rows.pyx",
-        "elements[i] = work.steps[i] // kernel.item",
-        "elements[i] = work.steps[0] // kernel.item",
+        f"{CORE}/driver/engine.pyx",
+        "elements[i] = tiles.down[i] // kernel.item",
+        "elements[i] = tiles.down[0] // kernel.item",
         "tests/test_rows.py",
     ),
     Fault(
         "the last row of a thread's share is left out",
         f"{CORE}/driver/rows.pyx",
-        "count = min(<Py_ssize_t> WIDTH, stop - row)\n",
-        "count = min(<Py_ssize_t> WIDTH, stop - row)\n"
-        "            if count == 1:\n                break\n",
+        "        count = min(count, stop - row)\n",
+        "        count = min(count, stop - row)\n"
+        "        if count == 1:\n            break\n",
         "tests/test_rows.py",
     ),
 ]

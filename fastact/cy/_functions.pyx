@@ -14,10 +14,9 @@ from cpython.pycapsule cimport PyCapsule_New
 from libc.stdint cimport intptr_t
 
 from fastact._core.calls.fast cimport TYPES
-from fastact._core.driver.engine cimport UNALIGNED, run_alone
+from fastact._core.driver.engine cimport MAX_DIMS, UNALIGNED, run
 from fastact._core.driver.kernel cimport MAX_INPUTS, Kernel, call
-from fastact._core.driver.layouts cimport run_alone_on
-from fastact._core.driver.tiles cimport MAX_DIMS
+from fastact._core.driver.plans cimport run_alone_on
 from fastact._core.runtime.flags cimport flags_t, restore_flags, save_flags
 from fastact._core.ufuncs cimport kernel_of
 
@@ -46,7 +45,7 @@ cdef inline void apply(int index, int nin, char **operands, Py_ssize_t n) noexce
         call(members[index].loop, nin, operands, n)
         restore_flags(flags)
     else:
-        run_alone(members[index].kernel, operands, n, members[index].steps)
+        run(members[index].kernel, operands, n, members[index].steps, True)
 
 
 ctypedef double (*scalar_t)(double x) noexcept nogil

@@ -5,7 +5,7 @@ Design
 The `vectorcall` slot of a ufunc, a member of NumPy's public struct, is replaced by `fast_call`. This
 function handles aligned arrays of one type that are not of a subclass. Contiguous arrays of one shape
 go directly to the engine, which removes most of the overhead of a small call. All others go
-through `layouts`. Scalars have a path of their own, and integers are cast first. All other calls
+through `plans`. Scalars have a path of their own, and integers are cast first. All other calls
 are forwarded to NumPy's original slot through `general_call`, which fills in the default of the last
 operand and improves the error messages.
 """
@@ -20,9 +20,9 @@ from cpython.object cimport PyObject
 from libc.string cimport memcpy
 
 from fastact._core.calls.scalars cimport new_scalar, scalar_type
-from fastact._core.driver.engine cimport run, run_one, store_number
+from fastact._core.driver.engine cimport run, run_any, run_one, store_number
 from fastact._core.driver.kernel cimport MAX_INPUTS, Kernel
-from fastact._core.driver.layouts cimport run_arrays
+from fastact._core.driver.plans cimport run_arrays
 from fastact._core.driver.rows cimport close_room, open_room, rows_loop, run_rows
 from fastact._core.runtime.locks cimport load, store
 from fastact._core.runtime.memory cimport LARGE, new_array
@@ -97,7 +97,7 @@ cdef object _registration = threading.RLock()    # held where they are registere
 cdef void ufunc_loop(
     char **args, const cnp.npy_intp *dimensions, const cnp.npy_intp *steps, void *data
 ) noexcept nogil:
-    run(<const Kernel *> data, args, dimensions[0], <const Py_ssize_t *> steps)
+    run_any(<const Kernel *> data, args, dimensions[0], <const Py_ssize_t *> steps)
 
 
 cdef cnp.PyUFuncGenericFunction loop_of_ufunc(const Operation *op) noexcept:
@@ -265,10 +265,10 @@ cdef object fast_call(object self, PyObject *const *args, size_t nargsf, PyObjec
         row = PyArray_DIMS(first)[PyArray_NDIM(first) - 1]
         run_contiguous_rows(kernel, data, n // row if row else 0, row, steps)
     elif n < RELEASE:
-        run(kernel, data, n, steps)
+        run(kernel, data, n, steps, False)
     else:
         with nogil:
-            run(kernel, data, n, steps)
+            run(kernel, data, n, steps, False)
     return result
 
 
@@ -372,10 +372,10 @@ cdef object cast_call(
     data[0] = data[1] = PyArray_BYTES(<PyArrayObject *> result)
     steps[0] = steps[1] = kernel.item
     if n < RELEASE:
-        run(kernel, data, n, steps)
+        run(kernel, data, n, steps, False)
     else:
         with nogil:
-            run(kernel, data, n, steps)
+            run(kernel, data, n, steps, False)
     return result
 
 

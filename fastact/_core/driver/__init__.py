@@ -1,1 +1,1 @@
-"""The driver of all kernels: layouts, blocks, conversions, rows. It knows no activation by name."""
+"""The driver of all kernels: plans, tiles, conversions, rows. It knows no activation by name."""

@@ -39,41 +39,37 @@ cdef inline void move(
             target[i * target_step] = source[i * step]
 
 
+cdef inline void copy_pairs(
+    char *source, Py_ssize_t step, char *target, Py_ssize_t target_step,
+    Py_ssize_t width, Py_ssize_t rows, Py_ssize_t half
+) noexcept nogil:
+    """Copy rows of half to twice half the bytes by two moves, which may overlap."""
+    cdef Py_ssize_t i, rest = width - half
+    for i in range(rows):
+        memcpy(target + i * target_step, source + i * step, half)
+        memcpy(target + i * target_step + rest, source + i * step + rest, half)
+
+
 cdef inline void copy_rows(
     char *source, Py_ssize_t step, char *target, Py_ssize_t target_step, Py_ssize_t width, Py_ssize_t rows
 ) noexcept nogil:
     """Copy rows of `width` bytes that start every `step` bytes.
 
-    The rows are short: two moves of a constant size, which may overlap, are faster than a call.
+    The rows are short: two moves of a constant size are faster than a call.
     """
-    cdef Py_ssize_t i, rest
+    cdef Py_ssize_t i
     if step == width and target_step == width:
         memcpy(target, source, width * rows)
     elif 64 <= width <= 128:
-        rest = width - 64
-        for i in range(rows):
-            memcpy(target + i * target_step, source + i * step, 64)
-            memcpy(target + i * target_step + rest, source + i * step + rest, 64)
+        copy_pairs(source, step, target, target_step, width, rows, 64)
     elif 32 <= width < 64:
-        rest = width - 32
-        for i in range(rows):
-            memcpy(target + i * target_step, source + i * step, 32)
-            memcpy(target + i * target_step + rest, source + i * step + rest, 32)
+        copy_pairs(source, step, target, target_step, width, rows, 32)
     elif 16 <= width < 32:
-        rest = width - 16
-        for i in range(rows):
-            memcpy(target + i * target_step, source + i * step, 16)
-            memcpy(target + i * target_step + rest, source + i * step + rest, 16)
+        copy_pairs(source, step, target, target_step, width, rows, 16)
     elif 8 <= width < 16:
-        rest = width - 8
-        for i in range(rows):
-            memcpy(target + i * target_step, source + i * step, 8)
-            memcpy(target + i * target_step + rest, source + i * step + rest, 8)
+        copy_pairs(source, step, target, target_step, width, rows, 8)
     elif 4 <= width < 8:
-        rest = width - 4
-        for i in range(rows):
-            memcpy(target + i * target_step, source + i * step, 4)
-            memcpy(target + i * target_step + rest, source + i * step + rest, 4)
+        copy_pairs(source, step, target, target_step, width, rows, 4)
     else:
         for i in range(rows):
             memcpy(target + i * target_step, source + i * step, width)

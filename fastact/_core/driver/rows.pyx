@@ -19,8 +19,8 @@ cimport numpy as cnp
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 
 from fastact._core.driver.blocks cimport aligned
+from fastact._core.driver.engine cimport COLUMNS, ROWS, Blocks, Tiles, run_tile
 from fastact._core.driver.kernel cimport Kernel
-from fastact._core.driver.tiles cimport gather_tile, scatter_tile
 from fastact._core.runtime.flags cimport flags_t, restore_flags, save_flags
 from fastact._core.runtime.threads cimport split, threads_for
 
@@ -59,8 +59,8 @@ cdef enum:
     FEW = 4
 
 
-cdef struct Work:
-    # The operands of a call. The steps are in bytes.
+cdef struct Batch:
+    # The rows of a call. The steps are in bytes.
     const Kernel *kernel
     char **args
     const Py_ssize_t *row_steps   # from row to row
@@ -73,66 +73,30 @@ cdef struct Work:
     Py_ssize_t unit               # for so many rows each
 
 
-cdef inline bint all_steps(const Work *work, const Py_ssize_t *steps, Py_ssize_t step) noexcept nogil:
+cdef inline bint all_steps(const Batch *batch, const Py_ssize_t *steps, Py_ssize_t step) noexcept nogil:
     cdef int i
-    for i in range(work.kernel.nin + 1):
+    for i in range(batch.kernel.nin + 1):
         if steps[i] != step:
             return False
     return True
 
 
-cdef inline bint contiguous(const Work *work) noexcept nogil:
+cdef inline bint contiguous(const Batch *batch) noexcept nogil:
     """Whether the kernel can use each row where it is."""
-    return work.kernel.load == NULL and (work.n == 1 or all_steps(work, work.steps, work.kernel.item))
-
-
-cdef inline bint side_by_side(const Work *work) noexcept nogil:
-    """Whether the kernel can use the rows where they are, side by side."""
-    cdef int i
-    if work.kernel.load != NULL or not all_steps(work, work.row_steps, work.kernel.item):
-        return False
-    for i in range(work.kernel.nin + 1):
-        if work.steps[i] % work.kernel.item:
-            return False
-    return True
+    return batch.kernel.load == NULL and (
+        batch.n == 1 or all_steps(batch, batch.steps, batch.kernel.item))
 
 
 @cython.cdivision(True)
-cdef void run_part(void *context, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
-    """Process the rows from `start` to `stop`, as one thread does."""
-    cdef const Work *work = <const Work *> context
-    cdef const Kernel *kernel = work.kernel
-    cdef Py_ssize_t n = work.n, row = start, count, fitting = max(<Py_ssize_t> 1, ROOM // work.row_room)
-    cdef Py_ssize_t elements[OPERANDS]
-    cdef char *now[OPERANDS]
+cdef inline bint side_by_side(const Batch *batch) noexcept nogil:
+    """Whether the kernel can use the rows where they are, side by side."""
     cdef int i
-    cdef bint short_rows = n <= SHORT and kernel.nin == 1 and stop - start >= FEW
-    now[1] = NULL
-    if work.across:
-        for i in range(kernel.nin + 1):
-            elements[i] = work.steps[i] // kernel.item
-        while row < stop:
-            count = min(<Py_ssize_t> WIDTH, stop - row)
-            find_rows(work, row, now)
-            kernel.columns(now[0], now[1], now[kernel.nin], elements, n, count)
-            row += count
-    elif contiguous(work) and not short_rows:
-        count = stop - row if all_steps(work, work.row_steps, n * kernel.item) else 1
-        while row < stop:
-            find_rows(work, row, now)
-            kernel.rows(now[0], now[1], now[kernel.nin], count, n)
-            row += count
-    else:
-        while row < stop:
-            count = min(<Py_ssize_t> WIDTH if short_rows else fitting, stop - row)
-            run_copies(work, row, count, short_rows)
-            row += count
-
-
-cdef inline void find_rows(const Work *work, Py_ssize_t row, char **now) noexcept nogil:
-    cdef int i
-    for i in range(work.kernel.nin + 1):
-        now[i] = work.args[i] + row * work.row_steps[i]
+    if batch.kernel.load != NULL or not all_steps(batch, batch.row_steps, batch.kernel.item):
+        return False
+    for i in range(batch.kernel.nin + 1):
+        if batch.steps[i] % batch.kernel.item:
+            return False
+    return True
 
 
 cdef inline Py_ssize_t whole_lines(Py_ssize_t size) noexcept nogil:
@@ -140,45 +104,63 @@ cdef inline Py_ssize_t whole_lines(Py_ssize_t size) noexcept nogil:
     return (size + 63) & ~<Py_ssize_t> 63
 
 
-@cython.cdivision(True)
-cdef void run_copies(const Work *work, Py_ssize_t row, Py_ssize_t count, bint across) noexcept nogil:
-    """Run a kernel on copies of some rows, and copy the results to the output.
+cdef void run_batch(void *context, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
+    """Process the rows from `start` to `stop`, as one thread does."""
+    cdef const Batch *batch = <const Batch *> context
+    cdef const Kernel *kernel = batch.kernel
+    cdef Py_ssize_t row = start, count
+    cdef bint across = batch.across or (
+        batch.n <= SHORT and kernel.nin == 1 and stop - start >= FEW)
+    cdef char *here[OPERANDS]
+    cdef int i
+    for i in range(kernel.nin + 1):
+        here[i] = batch.args[i] + start * batch.row_steps[i]
+    if across or not contiguous(batch):
+        run_row_tiles(batch, here, start, stop, across)
+        return
+    # `run_tile` would do no more, in 150 instructions.
+    count = stop - start if all_steps(batch, batch.row_steps, batch.n * kernel.item) else 1
+    while row < stop:
+        kernel.rows(here[0], here[1] if kernel.nin > 1 else NULL, here[kernel.nin], count, batch.n)
+        row += count
+        for i in range(kernel.nin + 1):
+            here[i] += count * batch.row_steps[i]
 
-    If `across` is True, the copies are side by side.
+
+@cython.cdivision(True)
+cdef inline void run_row_tiles(
+    const Batch *batch, char **here, Py_ssize_t row, Py_ssize_t stop, bint across
+) noexcept nogil:
+    """Process the rows from `row`, at the addresses `here`, in tiles of whole rows. This moves `here`.
+
+    They are the rows of a tile, or its columns if the kernel gets them side by side: where they are,
+    or in the blocks.
     """
     cdef char stack[ROOM + (OPERANDS + 1) * 64]
-    cdef const Kernel *kernel = work.kernel
-    cdef Py_ssize_t n = work.n, size = whole_lines(count * n * kernel.block_item)
-    cdef char *room = (
-        aligned(stack) if work.rooms == NULL else work.rooms + row // work.unit * work.room)
-    cdef char *packed = room + kernel.nin * size     # elements of the type of the arrays, if converted
-    cdef char *now[OPERANDS]
-    cdef char *block
-    cdef Py_ssize_t elements[OPERANDS]
-    # The block is a matrix of rows, or of columns if they are side by side.
-    cdef const Py_ssize_t *down = work.steps if across else work.row_steps
-    cdef const Py_ssize_t *along = work.row_steps if across else work.steps
-    cdef Py_ssize_t tall = n if across else count, wide = count if across else n
+    cdef const Kernel *kernel = batch.kernel
+    cdef char *room = aligned(stack) if batch.rooms == NULL else batch.rooms + row // batch.unit * batch.room
+    cdef Py_ssize_t n = batch.n, count, size
+    cdef Tiles tiles
+    cdef Blocks blocks
     cdef int i
-    now[1] = NULL
-    for i in range(kernel.nin):
-        now[i] = room + i * size
-        block = now[i] if kernel.load == NULL else packed
-        gather_tile(kernel, work.args[i] + row * work.row_steps[i], down[i], along[i], block, tall, wide)
-        if kernel.load != NULL:
-            kernel.load(packed, now[i], count * n)
-    if across:
+    tiles.kernel, tiles.shape, tiles.shared, tiles.ahead = kernel, COLUMNS if across else ROWS, False, 0
+    tiles.down = batch.steps if across else batch.row_steps
+    tiles.along = batch.row_steps if across else batch.steps
+    count = min(stop - row, WIDTH if across else max(<Py_ssize_t> 1, ROOM // batch.row_room))
+    size = whole_lines(count * n * kernel.block_item)
+    blocks.source[0] = blocks.source[1] = NULL
+    blocks.data[0], blocks.data[1] = room, room + size
+    blocks.data[kernel.nin] = room                   # over the copy of the first input
+    blocks.packed = room + kernel.nin * size         # elements of the type of the arrays, if converted
+    while row < stop:
+        count = min(count, stop - row)
+        if across:
+            run_tile(&tiles, &blocks, here, n, count)
+        else:
+            run_tile(&tiles, &blocks, here, count, n)
+        row += count
         for i in range(kernel.nin + 1):
-            elements[i] = count
-        kernel.columns(now[0], now[1], now[0], elements, n, count)
-    else:
-        kernel.rows(now[0], now[1], now[0], count, n)
-    block = now[0]
-    if kernel.store != NULL:
-        kernel.store(now[0], packed, count * n)
-        block = packed
-    i = kernel.nin
-    scatter_tile(kernel, block, work.args[i] + row * work.row_steps[i], down[i], along[i], tall, wide)
+            here[i] += count * batch.row_steps[i]
 
 
 cdef char *allocated(size_t size) noexcept nogil:
@@ -232,32 +214,32 @@ cdef void run_rows(
     If memory for copies is lacking, a Python exception is set, and nothing is written.
     """
     cdef flags_t flags
-    cdef Work work
+    cdef Batch batch
     cdef Py_ssize_t unit = 1
     if rows == 0 or n == 0:
         return
-    work.kernel, work.args, work.row_steps, work.steps, work.n = kernel, args, row_steps, steps, n
-    work.row_room = n * kernel.block_item * kernel.nin + (n * kernel.item if kernel.load != NULL else 0)
-    work.rooms = NULL
+    batch.kernel, batch.args, batch.row_steps, batch.steps, batch.n = kernel, args, row_steps, steps, n
+    batch.row_room = n * kernel.block_item * kernel.nin + (n * kernel.item if kernel.load != NULL else 0)
+    batch.rooms = NULL
     # Of the whole call, for a part of it may have few rows, and no room for copies.
-    work.across = rows >= FEW and side_by_side(&work)
-    if work.across or n < WHOLE // WIDTH:
+    batch.across = rows >= FEW and side_by_side(&batch)
+    if batch.across or n < WHOLE // WIDTH:
         unit = WIDTH              # fewer rows side by side would share cache lines with another thread
-    if work.row_room > ROOM and not contiguous(&work) and not work.across:
+    if batch.row_room > ROOM and not contiguous(&batch) and not batch.across:
         # Each thread has one part of the call, and a room.
         open_room()
-        work.room = whole_lines(work.row_room) + OPERANDS * 64
-        unit = min(rows, <Py_ssize_t> threads_for(rows * n), max(<Py_ssize_t> 1, ROOMS // work.room))
-        work.unit = unit = (rows + unit - 1) // unit
-        work.rooms = allocated((rows + unit - 1) // unit * work.room + 63)
-        if work.rooms == NULL:
+        batch.room = whole_lines(batch.row_room) + OPERANDS * 64
+        unit = min(rows, <Py_ssize_t> threads_for(rows * n), max(<Py_ssize_t> 1, ROOMS // batch.room))
+        batch.unit = unit = (rows + unit - 1) // unit
+        batch.rooms = allocated((rows + unit - 1) // unit * batch.room + 63)
+        if batch.rooms == NULL:
             close_room()
             return
-        work.rooms = aligned(work.rooms)
+        batch.rooms = aligned(batch.rooms)
     flags = save_flags()
-    split(run_part, &work, rows, unit, rows * n)
+    split(run_batch, &batch, rows, unit, rows * n)
     restore_flags(flags)
-    if work.rooms != NULL:
+    if batch.rooms != NULL:
         close_room()
 
 

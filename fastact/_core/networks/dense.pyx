@@ -87,7 +87,7 @@ cdef void go_over_tiles(
             if not this.after:
                 this.over_rows(now[0], this.row + column * this.item, tall, wide)
             if this.kernel != NULL:
-                run(this.kernel, now, tall * wide, this.steps)
+                run(this.kernel, now, tall * wide, this.steps, True)
             if this.after:
                 this.over_rows(now[this.count - 1], this.row + column * this.item, tall, wide)
             column += wide

@@ -4,7 +4,7 @@ Design
 ------
 As in NumPy's own iterator, the shapes are broadcast, the dimensions are ordered by stride, and
 adjacent dimensions that are contiguous in every operand are merged. So most calls have one or two
-dimensions when they reach the tiles. A new result gets the layout of ``order="K"``: that of the
+dimensions when they reach the engine. A new result gets the layout of ``order="K"``: that of the
 operands, without gaps and without negative strides.
 
 What this module cannot do, it leaves to NumPy's call, before anything is written: operands of which
@@ -13,8 +13,8 @@ one overlaps the output, results without dimensions, and shapes that do not fit.
 
 cimport numpy as cnp
 
+from fastact._core.driver.engine cimport MAX_DIMS, Plan, run_plan
 from fastact._core.driver.kernel cimport Kernel
-from fastact._core.driver.tiles cimport MAX_DIMS, Layout, run_layout
 from fastact._core.runtime.memory cimport new_array
 from fastact._core.runtime.threads cimport RELEASE
 
@@ -34,69 +34,69 @@ cdef inline Py_ssize_t magnitude(Py_ssize_t step) noexcept nogil:
     return step if step > 0 else -step
 
 
-cdef bint broadcast(PyArrayObject **operands, int count, PyArrayObject *out, Layout *layout) noexcept:
+cdef bint broadcast(PyArrayObject **operands, int count, PyArrayObject *out, Plan *plan) noexcept:
     """Fill in the dimensions and steps, the last dimension first. False if the shapes do not fit.
 
     The first `count` operands are inputs. NULL stands for a single value. `out` may be NULL.
     """
     cdef int i, k, ndim
     cdef Py_ssize_t length
-    layout.ndim = 0
-    layout.n = 1
+    plan.ndim = 0
+    plan.n = 1
     for i in range(count):
         if operands[i] != NULL:
-            layout.ndim = max(layout.ndim, PyArray_NDIM(operands[i]))
-    if layout.ndim == 0 or (out != NULL and PyArray_NDIM(out) != layout.ndim):
+            plan.ndim = max(plan.ndim, PyArray_NDIM(operands[i]))
+    if plan.ndim == 0 or (out != NULL and PyArray_NDIM(out) != plan.ndim):
         return False
-    for k in range(layout.ndim):
-        layout.dims[k] = 1
+    for k in range(plan.ndim):
+        plan.dims[k] = 1
         for i in range(count + 1):
-            layout.steps[i][k] = 0
+            plan.steps[i][k] = 0
         for i in range(count):
             ndim = PyArray_NDIM(operands[i]) if operands[i] != NULL else 0
             length = PyArray_DIMS(operands[i])[ndim - 1 - k] if k < ndim else 1
             if length != 1:
-                layout.steps[i][k] = PyArray_STRIDES(operands[i])[ndim - 1 - k]
-                if layout.dims[k] != 1 and layout.dims[k] != length:
+                plan.steps[i][k] = PyArray_STRIDES(operands[i])[ndim - 1 - k]
+                if plan.dims[k] != 1 and plan.dims[k] != length:
                     return False
-                layout.dims[k] = length
+                plan.dims[k] = length
         if out != NULL:
-            if PyArray_DIMS(out)[layout.ndim - 1 - k] != layout.dims[k]:
+            if PyArray_DIMS(out)[plan.ndim - 1 - k] != plan.dims[k]:
                 return False
-            if layout.dims[k] != 1:
-                layout.steps[count][k] = PyArray_STRIDES(out)[layout.ndim - 1 - k]
-        layout.n *= layout.dims[k]
-    return layout.n > 0
+            if plan.dims[k] != 1:
+                plan.steps[count][k] = PyArray_STRIDES(out)[plan.ndim - 1 - k]
+        plan.n *= plan.dims[k]
+    return plan.n > 0
 
 
-cdef int order(const Layout *layout, int operands, int a, int b) noexcept nogil:
+cdef int order(const Plan *plan, int operands, int a, int b) noexcept nogil:
     """How dimensions a and b compare: 1 if a lies within b, -1 if b lies within a, 0 if unknown.
 
     If operands disagree, b lies within a; `a` comes first in C order then.
     """
     cdef int i, found = 0
     for i in range(operands):
-        if layout.steps[i][a] and layout.steps[i][b]:
-            if magnitude(layout.steps[i][b]) <= magnitude(layout.steps[i][a]):
+        if plan.steps[i][a] and plan.steps[i][b]:
+            if magnitude(plan.steps[i][b]) <= magnitude(plan.steps[i][a]):
                 found = -1
             elif found == 0:
                 found = 1
     return found
 
 
-cdef void sort(const Layout *layout, int operands, int *axes) noexcept nogil:
+cdef void sort(const Plan *plan, int operands, int *axes) noexcept nogil:
     """Order the dimensions from the innermost to the outermost, as NumPy's iterator does.
 
     This is its insertion sort (`npyiter_find_best_axis_ordering`), because the comparison is no
     total order, and because the strides of a new result follow from it.
     """
     cdef int i, j, place, axis, found
-    for i in range(layout.ndim):
+    for i in range(plan.ndim):
         axes[i] = i
-    for i in range(1, layout.ndim):
+    for i in range(1, plan.ndim):
         axis, place = axes[i], i
         for j in range(i - 1, -1, -1):
-            found = order(layout, operands, axis, axes[j])
+            found = order(plan, operands, axis, axes[j])
             if found > 0:
                 place = j
             elif found < 0:
@@ -106,54 +106,53 @@ cdef void sort(const Layout *layout, int operands, int *axes) noexcept nogil:
         axes[place] = axis
 
 
-cdef object new_result(Layout *layout, int nin, const int *axes, int type_number, Py_ssize_t item):
+cdef object new_result(Plan *plan, int nin, const int *axes, int type_number, Py_ssize_t item):
     """A new array in which the dimensions lie in the order of `axes`."""
     cdef cnp.npy_intp dims[MAX_DIMS]
     cdef cnp.npy_intp strides[MAX_DIMS]
     cdef Py_ssize_t step = item
     cdef int i
-    for i in range(layout.ndim):
-        strides[layout.ndim - 1 - axes[i]] = step
-        if layout.dims[axes[i]] != 1:
-            layout.steps[nin][axes[i]] = step
-        step *= layout.dims[axes[i]]
-    for i in range(layout.ndim):
-        dims[i] = layout.dims[layout.ndim - 1 - i]
-    return new_array(layout.ndim, dims, strides, False, type_number, step)
+    for i in range(plan.ndim):
+        strides[plan.ndim - 1 - axes[i]] = step
+        if plan.dims[axes[i]] != 1:
+            plan.steps[nin][axes[i]] = step
+        step *= plan.dims[axes[i]]
+    for i in range(plan.ndim):
+        dims[i] = plan.dims[plan.ndim - 1 - i]
+    return new_array(plan.ndim, dims, strides, False, type_number, step)
 
 
-cdef void merge(const Layout *source, int operands, const int *axes, Layout *layout) noexcept nogil:
+cdef void merge(const Plan *source, int operands, const int *axes, Plan *plan) noexcept nogil:
     """Write the dimensions in the order of `axes`, and merge adjacent ones that are contiguous.
 
     The steps of the output become positive.
     """
     cdef int i, j, k
     cdef bint one
-    layout.ndim = 0
-    layout.n = source.n
+    plan.kernel, plan.ndim, plan.n = source.kernel, 0, source.n
     for i in range(operands):
-        layout.data[i] = source.data[i]
+        plan.data[i] = source.data[i]
     for j in range(source.ndim):
         k = axes[j]
-        if source.dims[k] == 1 and (layout.ndim or j < source.ndim - 1):
+        if source.dims[k] == 1 and (plan.ndim or j < source.ndim - 1):
             continue
-        one = layout.ndim > 0
+        one = plan.ndim > 0
         for i in range(operands):
-            layout.steps[i][layout.ndim] = source.steps[i][k]
+            plan.steps[i][plan.ndim] = source.steps[i][k]
             if source.steps[operands - 1][k] < 0:
-                layout.data[i] += (source.dims[k] - 1) * source.steps[i][k]
-                layout.steps[i][layout.ndim] = -source.steps[i][k]
-            if one and layout.steps[i][layout.ndim] != (
-                    layout.steps[i][layout.ndim - 1] * layout.dims[layout.ndim - 1]):
+                plan.data[i] += (source.dims[k] - 1) * source.steps[i][k]
+                plan.steps[i][plan.ndim] = -source.steps[i][k]
+            if one and plan.steps[i][plan.ndim] != (
+                    plan.steps[i][plan.ndim - 1] * plan.dims[plan.ndim - 1]):
                 one = False
         if one:
-            layout.dims[layout.ndim - 1] *= source.dims[k]
+            plan.dims[plan.ndim - 1] *= source.dims[k]
         else:
-            layout.dims[layout.ndim] = source.dims[k]
-            layout.ndim += 1
+            plan.dims[plan.ndim] = source.dims[k]
+            plan.ndim += 1
 
 
-cdef bint distinct(const Layout *layout, int nin, Py_ssize_t item) noexcept nogil:
+cdef bint distinct(const Plan *plan, int nin, Py_ssize_t item) noexcept nogil:
     """Whether no two elements of the output share memory: each dimension steps over all within it.
 
     Conservative: False for some layouts of which that is true.
@@ -161,39 +160,39 @@ cdef bint distinct(const Layout *layout, int nin, Py_ssize_t item) noexcept nogi
     cdef Py_ssize_t extent = item
     cdef int k, found
     cdef bint used[MAX_DIMS]
-    for k in range(layout.ndim):
+    for k in range(plan.ndim):
         used[k] = False
-    for _ in range(layout.ndim):
+    for _ in range(plan.ndim):
         found = -1
-        for k in range(layout.ndim):
-            if not used[k] and (found < 0 or layout.steps[nin][k] < layout.steps[nin][found]):
+        for k in range(plan.ndim):
+            if not used[k] and (found < 0 or plan.steps[nin][k] < plan.steps[nin][found]):
                 found = k
-        if layout.steps[nin][found] < extent and layout.dims[found] > 1:
+        if plan.steps[nin][found] < extent and plan.dims[found] > 1:
             return False
         used[found] = True
-        extent += (layout.dims[found] - 1) * layout.steps[nin][found]
+        extent += (plan.dims[found] - 1) * plan.steps[nin][found]
     return True
 
 
-cdef bint apart(const Layout *layout, int nin, Py_ssize_t item) noexcept nogil:
+cdef bint apart(const Plan *plan, int nin, Py_ssize_t item) noexcept nogil:
     """Whether each input is the output itself, or lies where the output does not extend.
 
     The answer may be False although they share no element, as for columns of one array.
     """
     cdef Py_ssize_t low, high, span
-    cdef Py_ssize_t start = <Py_ssize_t> layout.data[nin], stop = start + item
+    cdef Py_ssize_t start = <Py_ssize_t> plan.data[nin], stop = start + item
     cdef int i, k
     cdef bint same
-    for k in range(layout.ndim):
-        stop += (layout.dims[k] - 1) * layout.steps[nin][k]
+    for k in range(plan.ndim):
+        stop += (plan.dims[k] - 1) * plan.steps[nin][k]
     for i in range(nin):
-        same = layout.data[i] == layout.data[nin]
-        low, high = <Py_ssize_t> layout.data[i], <Py_ssize_t> layout.data[i] + item
-        for k in range(layout.ndim):
-            span = (layout.dims[k] - 1) * layout.steps[i][k]
+        same = plan.data[i] == plan.data[nin]
+        low, high = <Py_ssize_t> plan.data[i], <Py_ssize_t> plan.data[i] + item
+        for k in range(plan.ndim):
+            span = (plan.dims[k] - 1) * plan.steps[i][k]
             low += min(0, span)
             high += max(0, span)
-            same = same and layout.steps[i][k] == layout.steps[nin][k]
+            same = same and plan.steps[i][k] == plan.steps[nin][k]
         if not same and low < stop and start < high:
             return False
     return True
@@ -216,10 +215,10 @@ cdef bint run_alone_on(
     bool
         False if an input overlaps the output without being the output. Nothing has been written then.
     """
-    cdef Layout given, layout
+    cdef Plan given, plan
     cdef int axes[MAX_DIMS]
     cdef int i, k, count = kernel.nin + 1
-    given.ndim, given.n = ndim, 1
+    given.kernel, given.ndim, given.n = kernel, ndim, 1
     for k in range(ndim):
         given.dims[k] = shape[ndim - 1 - k]
         given.n *= given.dims[k]
@@ -231,10 +230,10 @@ cdef bint run_alone_on(
         for k in range(ndim):
             given.steps[i][k] = strides[i * ndim + ndim - 1 - k] if given.dims[k] != 1 else 0
     sort(&given, count, axes)
-    merge(&given, count, axes, &layout)
-    if not apart(&layout, kernel.nin, kernel.item):
+    merge(&given, count, axes, &plan)
+    if not apart(&plan, kernel.nin, kernel.item):
         return False
-    run_layout(kernel, &layout, True)
+    run_plan(&plan, True)
     return True
 
 
@@ -253,13 +252,14 @@ cdef object run_arrays(const Kernel *kernel, void **operands, char **values, voi
     ndarray or None
         None if NumPy has to make the call. Nothing has been written then.
     """
-    cdef Layout given, layout
+    cdef Plan given, plan
     cdef PyArrayObject **arrays = <PyArrayObject **> operands
     cdef int axes[MAX_DIMS]
     cdef int i, nin = kernel.nin, type_number = 0
     cdef object result
     if not broadcast(arrays, nin, <PyArrayObject *> out, &given):
         return None
+    given.kernel = kernel
     for i in range(nin):
         given.data[i] = values[i]
         if arrays[i] != NULL:
@@ -272,13 +272,13 @@ cdef object run_arrays(const Kernel *kernel, void **operands, char **values, voi
         sort(&given, nin, axes)
         result = new_result(&given, nin, axes, type_number, kernel.item)
     given.data[nin] = PyArray_BYTES(<PyArrayObject *> result)
-    merge(&given, nin + 1, axes, &layout)
+    merge(&given, nin + 1, axes, &plan)
     if out != NULL and not (
-            distinct(&layout, nin, kernel.item) and apart(&layout, nin, kernel.item)):
+            distinct(&plan, nin, kernel.item) and apart(&plan, nin, kernel.item)):
         return None
-    if layout.n < RELEASE:
-        run_layout(kernel, &layout, False)
+    if plan.n < RELEASE:
+        run_plan(&plan, False)
     else:
         with nogil:
-            run_layout(kernel, &layout, False)
+            run_plan(&plan, False)
     return result

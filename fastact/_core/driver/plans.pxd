@@ -1,4 +1,4 @@
-"""C interface of the layouts module."""
+"""C interface of the plans module."""
 
 from fastact._core.driver.kernel cimport Kernel
 
