@@ -102,7 +102,9 @@ PROTECTION = ["-fstack-protector-strong"]
 UNPROTECTED = {
     f"fastact.{name}"
     for name in (
+        "_core.calls.bfloat16",
         "_core.calls.fast",
+        "_core.calls.general",
         "_core.driver.engine",
         "_core.driver.plans",
         "cy._functions",

@@ -228,9 +228,9 @@ FAULTS = [
     ),
     Fault(
         "a reference leaked by every general call",
-        f"{CORE}/calls/fast.pyx",
+        f"{CORE}/calls/general.pyx",
         "    cdef list values = operands + list(keywords.values())\n",
-        "    cdef list values = operands + list(keywords.values())\n    _made.append(values)\n",
+        "    cdef list values = operands + list(keywords.values())\n    vars(refuse).setdefault(\"kept\", []).append(values)\n",
         "tests/test_leaks.py",
     ),
     Fault(

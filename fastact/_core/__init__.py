@@ -30,7 +30,8 @@ When fastact is imported:
 When it is called:
 
 - `_core/calls/fast.pyx` finds the kernel for the type of x and makes the result (`fast_call`), or
-  leaves the call to NumPy, which comes back through `ufunc_loop`.
+  leaves the call to NumPy.
+- `_core/calls/bfloat16.pyx` has the loop through which NumPy comes back (`ufunc_loop`).
 - `_core/driver` cuts strided and 16-bit arrays into blocks that stay in the cache.
 - `_core/runtime/threads.pyx` splits large arrays over threads (`split`).
 - `_core/kernels/loops/relu.pyx`: at last, `relu_f32` runs.

@@ -17,7 +17,9 @@ from cpython.mem cimport PyMem_Malloc
 from cpython.object cimport PyObject
 from libc.string cimport memset
 
-from fastact._core.calls.fast cimport Operation, PyUFuncObject, add_ufunc, fast_call, loop_of_ufunc
+from fastact._core.calls.bfloat16 cimport add_ufunc, loop_of_ufunc
+from fastact._core.calls.fast cimport fast_call
+from fastact._core.calls.operation cimport Operation, PyUFuncObject
 from fastact._core.driver.kernel cimport (
     MAX_INPUTS, Kernel, columns_t, convert_t, loop_or_null, rows_t, transpose_t,
 )

@@ -1,50 +1,5 @@
-"""C interface of the calls module."""
+"""C interface of the fast module."""
 
-cimport numpy as cnp
 from cpython.object cimport PyObject
 
-from fastact._core.driver.kernel cimport MAX_INPUTS, Kernel
-
-cdef extern from *:
-    """
-    #ifndef FASTACT_CALL
-    #define FASTACT_CALL
-    /* The type of the slot, matching what Cython generates for a pointer that returns object. */
-    typedef PyObject *(*fastact_call)(PyObject *, PyObject *const *, size_t, PyObject *);
-    #endif
-    """
-    ctypedef object (*call_t "fastact_call")(
-        object self, PyObject *const *args, size_t nargsf, PyObject *kwnames
-    )
-
-cdef extern from "numpy/ufuncobject.h":
-    ctypedef struct PyUFuncObject:
-        void **data
-        call_t vectorcall
-
-cdef enum:
-    TYPES = 24                    # NumPy's type numbers, up to NPY_HALF
-    MAX_LOOPS = 16
-
-cdef struct Operation:
-    # Everything that a call needs. Its first member is the `data` array of the ufunc, so the
-    # `data` pointer of the ufunc is also a pointer to this struct.
-    void *data[MAX_LOOPS]
-    cnp.PyUFuncGenericFunction functions[MAX_LOOPS]
-    char types[64]                # MAX_LOOPS * (MAX_INPUTS + 1)
-    Kernel kernels[MAX_LOOPS]
-    Kernel *by_type[TYPES]         # NumPy's type number -> the kernel of that type, or NULL
-    int cast_to[TYPES]             # an integer type -> that of the result, if there is no kernel; or 0
-    Kernel bfloat16
-    int nin
-    bint on_rows                  # whether this is a generalized ufunc, with kernels over rows
-    bint has_default
-    double default
-    PyObject *default_name
-    call_t numpy_call
-
-cdef cnp.PyUFuncGenericFunction loop_of_ufunc(const Operation *op) noexcept
-
 cdef object fast_call(object self, PyObject *const *args, size_t nargsf, PyObject *kwnames)
-
-cdef int add_ufunc(object ufunc) except -1

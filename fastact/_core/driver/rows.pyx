@@ -66,7 +66,7 @@ cdef struct Batch:
     const Py_ssize_t *row_steps   # from row to row
     const Py_ssize_t *steps       # from element to element of a row
     Py_ssize_t n                  # elements of a row
-    bint across                   # whether the kernel uses the rows side by side, where they are
+    bint across                   # whether the kernel gets the rows side by side
     Py_ssize_t row_room           # bytes that the copies of a row take
     char *rooms                   # where a row takes more than ROOM, else NULL:
     Py_ssize_t room               # of so many bytes each,
@@ -104,45 +104,40 @@ cdef inline Py_ssize_t whole_lines(Py_ssize_t size) noexcept nogil:
     return (size + 63) & ~<Py_ssize_t> 63
 
 
-cdef void run_batch(void *context, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
-    """Process the rows from `start` to `stop`, as one thread does."""
+cdef void run_direct_rows(void *context, Py_ssize_t row, Py_ssize_t stop) noexcept nogil:
+    """Process the rows from `row` to `stop`, as one thread does, where each is contiguous.
+
+    `run_row_tiles` would give the same, 150 instructions later.
+    """
     cdef const Batch *batch = <const Batch *> context
     cdef const Kernel *kernel = batch.kernel
-    cdef Py_ssize_t row = start, count
-    cdef bint across = batch.across or (
-        batch.n <= SHORT and kernel.nin == 1 and stop - start >= FEW)
-    cdef char *here[OPERANDS]
-    cdef int i
-    for i in range(kernel.nin + 1):
-        here[i] = batch.args[i] + start * batch.row_steps[i]
-    if across or not contiguous(batch):
-        run_row_tiles(batch, here, start, stop, across)
-        return
-    # `run_tile` would do no more, in 150 instructions.
-    count = stop - start if all_steps(batch, batch.row_steps, batch.n * kernel.item) else 1
+    cdef Py_ssize_t count = 1
+    cdef char *now[OPERANDS]
+    if all_steps(batch, batch.row_steps, batch.n * kernel.item):
+        count = stop - row
+    now[1] = NULL
     while row < stop:
-        kernel.rows(here[0], here[1] if kernel.nin > 1 else NULL, here[kernel.nin], count, batch.n)
+        find_rows(batch, row, now)
+        kernel.rows(now[0], now[1], now[kernel.nin], count, batch.n)
         row += count
-        for i in range(kernel.nin + 1):
-            here[i] += count * batch.row_steps[i]
 
 
 @cython.cdivision(True)
-cdef inline void run_row_tiles(
-    const Batch *batch, char **here, Py_ssize_t row, Py_ssize_t stop, bint across
-) noexcept nogil:
-    """Process the rows from `row`, at the addresses `here`, in tiles of whole rows. This moves `here`.
+cdef void run_row_tiles(void *context, Py_ssize_t row, Py_ssize_t stop) noexcept nogil:
+    """Process the rows from `row` to `stop`, as one thread does, in tiles of whole rows.
 
     They are the rows of a tile, or its columns if the kernel gets them side by side: where they are,
     or in the blocks.
     """
     cdef char stack[ROOM + (OPERANDS + 1) * 64]
+    cdef const Batch *batch = <const Batch *> context
     cdef const Kernel *kernel = batch.kernel
     cdef char *room = aligned(stack) if batch.rooms == NULL else batch.rooms + row // batch.unit * batch.room
     cdef Py_ssize_t n = batch.n, count, size
+    cdef char *here[OPERANDS]
     cdef Tiles tiles
     cdef Blocks blocks
-    cdef int i
+    cdef bint across = batch.across
     tiles.kernel, tiles.shape, tiles.shared, tiles.ahead = kernel, COLUMNS if across else ROWS, False, 0
     tiles.down = batch.steps if across else batch.row_steps
     tiles.along = batch.row_steps if across else batch.steps
@@ -154,13 +149,18 @@ cdef inline void run_row_tiles(
     blocks.packed = room + kernel.nin * size         # elements of the type of the arrays, if converted
     while row < stop:
         count = min(count, stop - row)
+        find_rows(batch, row, here)
         if across:
             run_tile(&tiles, &blocks, here, n, count)
         else:
             run_tile(&tiles, &blocks, here, count, n)
         row += count
-        for i in range(kernel.nin + 1):
-            here[i] += count * batch.row_steps[i]
+
+
+cdef inline void find_rows(const Batch *batch, Py_ssize_t row, char **now) noexcept nogil:
+    cdef int i
+    for i in range(batch.kernel.nin + 1):
+        now[i] = batch.args[i] + row * batch.row_steps[i]
 
 
 cdef char *allocated(size_t size) noexcept nogil:
@@ -216,16 +216,18 @@ cdef void run_rows(
     cdef flags_t flags
     cdef Batch batch
     cdef Py_ssize_t unit = 1
+    cdef bint direct
     if rows == 0 or n == 0:
         return
     batch.kernel, batch.args, batch.row_steps, batch.steps, batch.n = kernel, args, row_steps, steps, n
     batch.row_room = n * kernel.block_item * kernel.nin + (n * kernel.item if kernel.load != NULL else 0)
     batch.rooms = NULL
     # Of the whole call, for a part of it may have few rows, and no room for copies.
-    batch.across = rows >= FEW and side_by_side(&batch)
+    batch.across = rows >= FEW and ((n <= SHORT and kernel.nin == 1) or side_by_side(&batch))
+    direct = not batch.across and contiguous(&batch)
     if batch.across or n < WHOLE // WIDTH:
         unit = WIDTH              # fewer rows side by side would share cache lines with another thread
-    if batch.row_room > ROOM and not contiguous(&batch) and not batch.across:
+    if batch.row_room > ROOM and not direct and not batch.across:
         # Each thread has one part of the call, and a room.
         open_room()
         batch.room = whole_lines(batch.row_room) + OPERANDS * 64
@@ -237,7 +239,7 @@ cdef void run_rows(
             return
         batch.rooms = aligned(batch.rooms)
     flags = save_flags()
-    split(run_batch, &batch, rows, unit, rows * n)
+    split(run_direct_rows if direct else run_row_tiles, &batch, rows, unit, rows * n)
     restore_flags(flags)
     if batch.rooms != NULL:
         close_room()

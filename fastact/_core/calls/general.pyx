@@ -1,0 +1,190 @@
+"""The calls that NumPy makes: the general path.
+
+Whatever `fast_call` does not take goes to NumPy's original slot. Before that, the default of the last
+operand is filled in, and bfloat16 looked for. Errors of NumPy that do not name what is wanted are
+replaced (`refusals.py`).
+"""
+
+cimport numpy as cnp
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from cpython.object cimport PyObject
+
+from fastact._core.calls.bfloat16 cimport bfloat16_type, look_for_bfloat16
+from fastact._core.calls.operation cimport Operation, PyUFuncObject, call_t
+from fastact._core.driver.engine cimport store_number
+from fastact._core.driver.rows cimport close_room, open_room
+
+import numpy as np
+
+from fastact._core.calls.refusals import overrides, refuse
+
+cnp.import_array()
+
+cdef extern from *:
+    """
+    /* Where memory is lacking, NumPy (2.4) may fail without an exception. */
+    static PyObject *fastact_call_numpy(
+        fastact_call call, PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames)
+    {
+        PyObject *result = call(self, args, nargsf, kwnames);
+        if (result == NULL && !PyErr_Occurred())
+            PyErr_NoMemory();
+        return result;
+    }
+    """
+    object call_numpy "fastact_call_numpy"(
+        call_t call, object self, PyObject *const *args, size_t nargsf, PyObject *kwnames)
+    Py_ssize_t PyVectorcall_NARGS(size_t nargsf)
+    PyObject *PyTuple_GET_ITEM(PyObject *tuple, Py_ssize_t i)
+    Py_ssize_t PyTuple_GET_SIZE(PyObject *tuple)
+
+
+cdef object general_call(object self, PyObject *const *args, size_t nargsf, PyObject *kwnames):
+    """Call NumPy's implementation, with the default operand filled in."""
+    cdef Operation *op = <Operation *> (<PyUFuncObject *> self).data
+    cdef Py_ssize_t i, given = PyVectorcall_NARGS(nargsf)
+    look_for_bfloat16()
+    if op.on_rows:
+        open_room()
+    try:
+        return call_filled(self, args, nargsf, kwnames)
+    except TypeError as error:
+        keywords = {}
+        if kwnames != NULL:
+            keywords = {
+                <object> PyTuple_GET_ITEM(kwnames, i): <object> args[given + i]
+                for i in range(PyTuple_GET_SIZE(kwnames))}
+        operands = [<object> args[i] for i in range(min(given, op.nin))]
+        if op.has_default and <object> op.default_name in keywords:
+            operands.append(keywords[<object> op.default_name])
+        refuse(
+            self, op.has_default, bfloat16_type, operands,
+            [<object> args[i] for i in range(given)], keywords, error)
+        raise
+    finally:
+        if op.on_rows:
+            close_room()
+
+
+cdef object call_filled(object self, PyObject *const *args, size_t nargsf, PyObject *kwnames):
+    """Call NumPy's implementation; a last operand with a default is passed by position."""
+    cdef Operation *op = <Operation *> (<PyUFuncObject *> self).data
+    cdef Py_ssize_t i, given = PyVectorcall_NARGS(nargsf)
+    cdef bint names_axis = op.on_rows and (
+        any_overrides(args, given) or kwnames != NULL and "axes" in <tuple> kwnames)
+    cdef bint nones = False
+    if kwnames != NULL:
+        for i in range(PyTuple_GET_SIZE(kwnames)):
+            nones = nones or args[given + i] == <PyObject *> None
+    if not op.has_default and not names_axis and not nones:
+        return call_numpy(op.numpy_call, self, args, nargsf, kwnames)
+    cdef list operands = [<object> args[i] for i in range(given)]
+    cdef dict keywords = {}
+    if kwnames != NULL:
+        for i in range(PyTuple_GET_SIZE(kwnames)):
+            keywords[<object> PyTuple_GET_ITEM(kwnames, i)] = <object> args[given + i]
+    # The defaults that `inspect.signature` shows, which NumPy itself refuses in part.
+    if nones:
+        for name in ("dtype", "signature", "sig", "axes") if op.on_rows else ("dtype", "signature", "sig"):
+            if keywords.get(name, name) is None:
+                del keywords[name]
+    if names_axis:
+        if "axes" in keywords:
+            copy_overlapping(op, operands, keywords)
+        else:
+            keywords.setdefault("axis", -1)
+    elif op.has_default:
+        fill_default(self, op, operands, keywords)
+
+    cdef list values = operands + list(keywords.values())
+    cdef tuple names = tuple(keywords)
+    cdef PyObject **vector = <PyObject **> PyMem_Malloc((len(values) + 1) * sizeof(PyObject *))
+    if vector == NULL:
+        raise MemoryError()
+    try:
+        for i in range(len(values)):
+            vector[i] = <PyObject *> values[i]
+        return call_numpy(
+            op.numpy_call, self, vector, len(operands), <PyObject *> names if names else NULL)
+    finally:
+        PyMem_Free(vector)
+
+
+cdef bint any_overrides(PyObject *const *args, Py_ssize_t given) except -1:
+    """Whether an operand, such as a DataFrame, makes the call itself. It needs to know the axis:
+    pandas would hand its columns over as the last one.
+    """
+    cdef Py_ssize_t i
+    for i in range(given):
+        if not isinstance(<object> args[i], cnp.ndarray) and hasattr(<object> args[i], "__array_ufunc__"):
+            return True
+    return False
+
+
+cdef copy_overlapping(Operation *op, list operands, dict keywords):
+    """Replace inputs that share memory with the output by copies.
+
+    NumPy does so, but it takes one array along two axes to be the same elements in the same order.
+    """
+    cdef int i
+    out = keywords.get("out", operands[op.nin] if len(operands) > op.nin else None)
+    if isinstance(out, tuple) and len(out) == 1:
+        out = out[0]
+    for i in range(min(op.nin, len(operands)) if isinstance(out, np.ndarray) else 0):
+        if not overrides(operands[i]):
+            array = np.asanyarray(operands[i])
+            if np.may_share_memory(array, out):
+                operands[i] = array.copy()
+
+
+cdef fill_default(object self, Operation *op, list operands, dict keywords):
+    """Append the last operand if it was omitted or passed by keyword, and convert a number."""
+    cdef int i
+    name = <object> op.default_name
+    if name in keywords:
+        if len(operands) != op.nin - 1:
+            problem = "got two values for" if len(operands) >= op.nin else "wants operands before"
+            raise TypeError(f"{self.__name__}() {problem} {name!r}: {len(operands)} operands by position")
+        operands.append(keywords.pop(name))
+    elif len(operands) == op.nin - 1:
+        operands.append(op.default)
+    # Convert a number to the dtype of the arrays or, if these are integers, to the result dtype
+    # of np.exp. NumPy would use float64 for integers, and warn if the number is out of range.
+    if len(operands) < op.nin or type(operands[op.nin - 1]) not in (int, float):
+        return
+    if not keywords.keys().isdisjoint(("dtype", "signature", "sig")):
+        # NumPy casts a number to its own types only, and a larger int not at all.
+        if type(operands[op.nin - 1]) is int and abs(operands[op.nin - 1]) >= 1 << 64:
+            operands[op.nin - 1] = float(operands[op.nin - 1])
+        if bfloat16_type >= 0 and np.dtype(keywords.get("dtype")).num == bfloat16_type:
+            operands[op.nin - 1] = rounded_to_bfloat16(
+                op, operands[op.nin - 1], np.dtype(keywords["dtype"]))
+        return
+    for i in range(op.nin - 1):
+        if type(operands[i]) not in (int, float) and not hasattr(operands[i], "__array_ufunc__"):
+            operands[i] = np.asarray(operands[i])
+    others = operands[:op.nin - 1]
+    if not all(isinstance(operand, (np.ndarray, np.generic)) for operand in others):
+        return
+    # NumPy converts a number correctly if it is in the range of all types, as most slopes are,
+    # and if it may cast.
+    if ("casting" not in keywords and 1e-4 < abs(operands[op.nin - 1]) < 1e4
+            and all(operand.dtype.kind == "f" for operand in others)):
+        return
+    if all(operand.dtype.num == bfloat16_type for operand in others):
+        operands[op.nin - 1] = rounded_to_bfloat16(op, operands[op.nin - 1], others[0].dtype)
+    elif all(operand.dtype.kind in "biuf" for operand in others):
+        dtype = np.exp.resolve_dtypes((np.result_type(*others), None))[1]
+        with np.errstate(all="ignore"):
+            operands[op.nin - 1] = dtype.type(operands[op.nin - 1])
+
+
+cdef object rounded_to_bfloat16(Operation *op, object number, object dtype):
+    """Round a Python number to bfloat16 in the same way as `fast_call`.
+
+    The constructor of bfloat16 rounds twice, and does not accept a large int.
+    """
+    # The operands may be byte-swapped, and the number is written in native order.
+    cdef cnp.ndarray rounded = np.empty((), dtype.newbyteorder("="))
+    store_number(&op.bfloat16, float(number), cnp.PyArray_DATA(rounded))
+    return rounded[()]
