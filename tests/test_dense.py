@@ -39,7 +39,6 @@ def dense(ufuncs, table, names, dtype, inputs, columns):
     return Dense(
         weight.astype(dtype),
         bias.astype(dtype),
-        None,
         function and ufuncs[function],
         gradient and ufuncs[gradient],
         operand,
@@ -98,16 +97,16 @@ def test_bits_do_not_depend_on_threads(ufuncs, names):
 
 def test_ufuncs_that_are_not_ours_are_left_alone():
     weight, bias = np.ones((2, 3)), np.zeros(2)
-    activation = object()
+    assert Dense(weight, bias, fastact.relu, fastact.relu_backward).fused
     for function, gradient in [
         (np.tanh, np.multiply),
         (fastact.relu, np.multiply),
         (fastact.relu_backward, fastact.relu_backward),
         (fastact.relu, fastact.leaky_relu_backward),
     ]:
-        layer = Dense(weight, bias, activation, function, gradient)
-        with pytest.raises(TypeError, match="not callable"):  # `activation` would be
-            layer(np.ones((1, 3)))
+        layer = Dense(weight, bias, function, gradient)
+        assert not layer.fused
+        assert np.array_equal(layer(-np.ones((1, 3))), [[-3, -3]])
 
 
 # ------------------------------------------------------------------------ the pool

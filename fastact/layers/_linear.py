@@ -83,15 +83,16 @@ class Linear(Layer):
        neural networks", AISTATS 2010, equation 16.
     """
 
-    __slots__ = ("_activation", "_dense")
+    __slots__ = ("_activation", "_dense", "_separate")
 
     _activation: Activation | None
+    _separate: Activation | None  # the activation if it is not fused
     _dense: Any
 
     def __new__(cls, *args: Any, **settings: Any) -> Self:
         """Create a layer that raises an informative error when used before initialization."""
         self = super().__new__(cls)
-        self._activation = None
+        self._activation = self._separate = None
         self._dense = _Nothing()
         return self
 
@@ -129,10 +130,9 @@ class Linear(Layer):
         else:
             function, gradient, operand = activation._ufuncs() or (None, None, None)
             keeps_input = activation.save == "input"
-            dense = Dense(
-                weight, bias, activation, function, gradient, operand, keeps_input=keeps_input
-            )
+            dense = Dense(weight, bias, function, gradient, operand, keeps_input=keeps_input)
         self._activation, self._dense = activation, dense
+        self._separate = None if dense.fused else activation
 
     @property
     def in_features(self) -> int:
@@ -174,7 +174,10 @@ class Linear(Layer):
 
     def __call__(self, x: ArrayLike, /, out: NDArray[Any] | None = None) -> Any:
         x = self._input(x, out)
-        return delivered(self._dense(x), out)
+        y = self._dense(x)
+        if self._separate is not None:
+            y = _put(self._separate(y, out=y), y)
+        return delivered(y, out)
 
     def forward(self, x: ArrayLike, /, out: NDArray[Any] | None = None) -> Any:
         """Compute the output and save the arrays that `backward` needs.
@@ -206,7 +209,14 @@ class Linear(Layer):
         x = self._input(x, out)
         if out is not None and np.may_share_memory(x, out):
             x = x.copy()
-        return delivered(self._dense.forward(x), out)
+        dense, activation = self._dense, self._separate
+        if activation is None:
+            return delivered(dense.forward(x), out)
+        matrix, z = dense.start(x)
+        y = dense.pool.empty(z.shape, z.dtype) if activation.save == "input" else z
+        _put(activation(z, out=y), y)
+        dense.keep(matrix, x.shape, y.shape, z if activation.save == "input" else y)
+        return delivered(y, out)
 
     def backward(
         self, grad: ArrayLike, /, out: NDArray[Any] | None = None, *, input_gradient: bool = True
@@ -218,10 +228,15 @@ class Linear(Layer):
             grad = real_array(self, grad, self.dtype)
             if grad.shape != dense.shape:
                 raise wrong_gradient(self, grad.shape, dense.shape)
-        if out is None:
-            return dense.backward(grad, input_gradient)
-        check_out(out, dense.x_shape, self.dtype)
-        return delivered(dense.backward(grad, input_gradient), out)
+        if out is not None:
+            check_out(out, dense.x_shape, self.dtype)
+        saved = None
+        if self._separate is not None:
+            saved = dense.saved(grad)
+            dz = dense.pool.empty(grad.shape, grad.dtype)
+            grad = _put(self._separate._gradient(grad, saved[1], dz), dz)
+        x_gradient = dense.backward(grad, input_gradient, saved)
+        return x_gradient if out is None else delivered(x_gradient, out)
 
     def _input(self, x: Any, out: Any) -> NDArray[Any]:
         """Check the operands, and convert `x` if necessary."""
@@ -277,6 +292,13 @@ class Linear(Layer):
         if activation is not None and not isinstance(activation, Activation):
             raise _wrong_activation(activation)
         self._make(activation, _copied(weight), _copied(bias))
+
+
+def _put(result: Any, out: NDArray[Any]) -> NDArray[Any]:
+    """Copy a result to `out` if the function of a user returned another array."""
+    if result is not out:
+        out[...] = result
+    return out
 
 
 def _copied(parameter: Any) -> Any:

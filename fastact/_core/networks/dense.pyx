@@ -7,7 +7,8 @@ result. The pass processes tiles that fit in the L1 cache: it adds the bias to a
 runs the loop of the activation over the sums. The backward pass runs the loop of the
 derivative over a tile and adds the rows of the result to the gradient of the bias. This
 fusion works for all activations with a ufunc in this package. It uses the same loop as the
-ufunc, so the results are bitwise identical to those of, e.g., ``relu(x + bias)``.
+ufunc, so the results are bitwise identical to those of, e.g., ``relu(x + bias)``. Any other
+activation is for the caller to call, between `start` and `keep`, and between `saved` and `backward`.
 
 Large passes are split over threads. The forward pass is split by rows and the backward pass
 by columns, so that the order of every sum over the rows is independent of the number of
@@ -17,7 +18,8 @@ Results are allocated from a `Pool`, which reuses an array once nothing else ref
 
 NumPy's product runs code of others: its warnings call functions that a user has set, and other
 threads run while it computes. So what was checked before a product is checked again before
-memory is read or written after it. The parameters and their gradients cannot be resized while
+a pass reads or writes memory after it; NumPy's product checks its own operands, which are no views
+from before. The parameters and their gradients cannot be resized while
 a layer has them, because it holds weak references to them.
 
 The arrays that `forward` saves for `backward` are read and written together. The GIL sees to
@@ -116,6 +118,8 @@ cdef void run_shares(Pass *this) noexcept nogil:
 cdef class Dense:
     """f(x @ weight.T + bias), forward and backward, with the arrays saved between the two.
 
+    f is the identity unless `fused` is True.
+
     The caller must check and convert the operands, unless `takes` or `takes_gradient`
     returns True for them.
 
@@ -124,8 +128,6 @@ cdef class Dense:
     weight, bias : ndarray
         Contiguous arrays of shapes (m, n) and (m,), both float32 or both float64. Anything
         else raises a TypeError or ValueError.
-    activation : layers.Activation, optional
-        f, which is called if `function` and `gradient` cannot be fused.
     function, gradient : numpy.ufunc, optional
         f and its backward pass, which are fused if they are ufuncs of this package.
     operand : float, optional
@@ -143,7 +145,6 @@ cdef class Dense:
     cdef readonly object x, kept, shape, x_shape
     cdef cnp.ndarray transposed
     cdef tuple references
-    cdef object activation
     cdef const Kernel *function
     cdef const Kernel *derivative
     cdef rows_t add_to_rows
@@ -155,7 +156,7 @@ cdef class Dense:
     cdef Py_ssize_t item
 
     def __init__(
-        self, weight, bias, activation=None, function=None, gradient=None, operand=None,
+        self, weight, bias, function=None, gradient=None, operand=None,
         bint keeps_input=False, table=None
     ):
         cdef int type_number = check_parameters(weight, bias)
@@ -177,9 +178,13 @@ cdef class Dense:
         self.derivative = kernel_of(gradient, self.type_number, 2 + self.has_operand)
         if self.function == NULL or self.derivative == NULL:
             self.function = self.derivative = NULL
-            self.activation = activation
         elif self.has_operand:
             store_number(self.function, operand, &self.operand)
+
+    @property
+    def fused(self):
+        """Whether `function` and `gradient` are ufuncs of this package, so that they are fused."""
+        return self.function != NULL
 
     cpdef bint takes(self, x) noexcept:
         """Whether x is an array of the type of the layer with a last axis of the right length."""
@@ -268,45 +273,57 @@ cdef class Dense:
 
     def forward(self, x):
         """Compute the output and save the arrays that `backward` needs; x must satisfy `takes`."""
-        cdef bint linear = self.function == NULL and self.activation is None
+        x_matrix, z, y = self.pass_forward(x)
+        self.keep(x_matrix, x.shape, y.shape, None if self.function == NULL else z if self.keeps_input else y)
+        return y
+
+    def start(self, x):
+        """The input as a matrix, and x @ weight.T + bias: all of `forward` but f and `keep`."""
+        x_matrix, z, _ = self.pass_forward(x)
+        return x_matrix, z
+
+    cdef tuple pass_forward(self, x):
         self.check()
         x_matrix = matrix(x.copy() if self.writes_to(x) else x, self.inputs)
         z = self.empty(x, self.columns, self.pool)
-        y = self.empty(x, self.columns, self.pool) if self.keeps_input else z
-        y = self.compute(x_matrix, z, y)
-        x_shape, shape = x.shape, y.shape
-        kept = None if linear else z if self.keeps_input else y
+        y = self.empty(x, self.columns, self.pool) if self.function != NULL and self.keeps_input else z
+        return x_matrix, z, self.compute(x_matrix, z, y)
+
+    cpdef keep(self, x_matrix, x_shape, shape, kept):
+        """Save the arrays that `backward` needs, all at once."""
         with cython.critical_section(self):
             self.x, self.x_shape, self.shape, self.kept = x_matrix, x_shape, shape, kept
-        return y
 
-    def backward(self, cnp.ndarray grad not None, bint input_gradient):
+    cdef tuple kept_arrays(self):
+        with cython.critical_section(self):
+            return self.x, self.kept, self.x_shape
+
+    def saved(self, cnp.ndarray grad not None):
+        """What one call of `forward` saved, for the activation and `backward`; it fits `grad`."""
+        cdef tuple saved = self.kept_arrays()
+        self.check_backward(grad, saved[0], saved[1])
+        return saved
+
+    def backward(self, cnp.ndarray grad not None, bint input_gradient, tuple saved=None):
         """Compute the gradients of the parameters, and return that of x if requested.
 
-        `grad` must be a contiguous array of the type of the layer, with the shape of the output.
+        `grad` must be a contiguous array of the type of the layer, with the shape of the output. `saved`
+        is what the method of this name returned, if it has been called.
         """
         cdef cnp.ndarray x, kept
-        with cython.critical_section(self):
-            x, kept, x_shape = self.x, self.kept, self.x_shape
+        x, kept, x_shape = self.kept_arrays() if saved is None else saved
         if self.weight is not None and self.writes_to(grad):
             grad = grad.copy()
-        dz = grad
-        if self.function != NULL or self.activation is not None:
-            dz = self.pool.take(cnp.PyArray_NDIM(grad), cnp.PyArray_DIMS(grad), self.type_number)
-        if self.function == NULL and self.activation is not None:
-            self.check_backward(grad, x, kept)
-            put(self.activation._gradient(grad, kept, dz), dz)
-            grad = dz                                # all that the pass reads
         self.check_backward(grad, x, kept)           # before anything is written
-        if not flat(dz, self.type_number, cnp.PyArray_SIZE(grad)):
-            raise self.changed("the gradient", (grad,))
+        dz = grad
+        if self.function != NULL:
+            dz = self.pool.take(cnp.PyArray_NDIM(grad), cnp.PyArray_DIMS(grad), self.type_number)
         cnp.PyArray_FILLWBYTE(self.bias_gradient, 0)
         self.run_pass(self.derivative, self.sum_rows, True, grad, kept, dz, self.bias_gradient)
         product(matrix(dz, self.columns).T, x, self.weight_gradient)
         if not input_gradient:
             return None
         x_gradient = self.pool.empty(x_shape, self.weight.dtype)
-        self.check_backward(dz, x, kept)             # again; no view of an array is older than this
         product(matrix(dz, self.columns), self.weight, matrix(x_gradient, self.inputs))
         return x_gradient
 
@@ -328,12 +345,9 @@ cdef class Dense:
 
     cdef object compute(self, x_matrix, z, y):
         """Compute the output in y; if z is another array, it receives the input of f."""
-        sums = z if self.function == NULL else y
         product(x_matrix, self.transposed, matrix(z, self.columns))
         self.check()                                 # again, because the product runs code of others
-        self.run_pass(self.function, self.add_to_rows, False, z, None, sums, self.bias)
-        if self.activation is not None:
-            put(self.activation(z, out=y), y)
+        self.run_pass(self.function, self.add_to_rows, False, z, None, y, self.bias)
         return y
 
     cdef int run_pass(
@@ -396,13 +410,6 @@ cdef bint flat(cnp.ndarray array, int type_number, Py_ssize_t n) noexcept:
 cdef object matrix(cnp.ndarray array, Py_ssize_t columns):
     """An array with all axes but the last combined; a view if the array is contiguous."""
     return array if cnp.PyArray_NDIM(array) == 2 else array.reshape(-1, columns)
-
-
-cdef int put(result, out) except -1:
-    """Copy a result to `out` if a user-defined function returned another array."""
-    if result is not out:
-        out[...] = result
-    return 0
 
 
 cdef object product(a, b, out):
