@@ -45,7 +45,7 @@ cnp.import_array()
 cdef extern from "numpy/arrayobject.h":
     object PyArray_MatrixProduct2(object a, object b, cnp.ndarray out)
 
-ctypedef void (*rows_t)(void *matrix, void *row, Py_ssize_t rows, Py_ssize_t columns) noexcept nogil
+ctypedef void (*vector_t)(void *matrix, void *row, Py_ssize_t rows, Py_ssize_t columns) noexcept nogil
 
 cdef enum:
     # Size of a tile in bytes. The tiles of up to three arrays fit in the L1 cache together.
@@ -61,7 +61,7 @@ cdef struct Pass:
     char *args[4]                 # operands of the kernel, its output last
     Py_ssize_t steps[4]
     int count                     # number of args
-    rows_t over_rows              # runs before the kernel, over its first operand,
+    vector_t over_rows              # runs before the kernel, over its first operand,
     bint after                    # or, if `after`, after the kernel, over its output
     char *row
     Py_ssize_t rows
@@ -96,23 +96,23 @@ cdef void go_over_tiles(
         row += tall
 
 
-cdef void run_rows(void *context, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
+cdef void pass_rows(void *context, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
     cdef Pass *this = <Pass *> context
     go_over_tiles(this, start, stop, 0, this.columns)
 
 
-cdef void run_columns(void *context, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
+cdef void pass_columns(void *context, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
     cdef Pass *this = <Pass *> context
     if start < stop:
         go_over_tiles(this, 0, this.rows, start, stop)
 
 
-cdef void run_shares(Pass *this) noexcept nogil:
+cdef void run_split(Pass *this) noexcept nogil:
     cdef Py_ssize_t elements = this.rows * this.columns
     if this.after:
-        split(run_columns, this, this.columns, WIDE, elements)
+        split(pass_columns, this, this.columns, WIDE, elements)
     else:
-        split(run_rows, this, this.rows, 1, elements)
+        split(pass_rows, this, this.rows, 1, elements)
 
 
 cdef class Dense:
@@ -147,8 +147,8 @@ cdef class Dense:
     cdef tuple references
     cdef const Kernel *function
     cdef const Kernel *derivative
-    cdef rows_t add_to_rows
-    cdef rows_t sum_rows
+    cdef vector_t add_to_rows
+    cdef vector_t sum_rows
     cdef bint keeps_input, has_operand
     cdef double operand                              # room for one element of either type
     cdef int type_number
@@ -170,8 +170,8 @@ cdef class Dense:
         self.pool = Pool()
         self.type_number, self.item = type_number, weight.itemsize
         self.columns, self.inputs = weight.shape
-        self.add_to_rows = <rows_t> loop_of(table, f"add_to_rows_{kind}")
-        self.sum_rows = <rows_t> loop_of(table, f"sum_rows_{kind}")
+        self.add_to_rows = <vector_t> loop_of(table, f"add_to_rows_{kind}")
+        self.sum_rows = <vector_t> loop_of(table, f"sum_rows_{kind}")
         self.keeps_input = keeps_input
         self.has_operand = operand is not None
         self.function = kernel_of(function, self.type_number, 1 + self.has_operand)
@@ -351,7 +351,7 @@ cdef class Dense:
         return y
 
     cdef int run_pass(
-        self, const Kernel *kernel, rows_t over_rows, bint after,
+        self, const Kernel *kernel, vector_t over_rows, bint after,
         cnp.ndarray first, cnp.ndarray second, cnp.ndarray out, cnp.ndarray row
     ) except -1:
         """Run the kernel from `first` (and `second`) to `out`, and `over_rows` with `row`."""
@@ -369,10 +369,10 @@ cdef class Dense:
                 add_operand(&this, <char *> &self.operand, 0)
         add_operand(&this, cnp.PyArray_BYTES(out), self.item)
         if this.rows * this.columns < RELEASE:
-            run_shares(&this)
+            run_split(&this)
         else:
             with nogil:
-                run_shares(&this)
+                run_split(&this)
         return 0
 
 

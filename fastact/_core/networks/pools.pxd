@@ -5,12 +5,12 @@ cimport numpy as cnp
 cdef enum:
     # Maximum number of arrays in a pool. This is enough for two batch shapes, with two arrays of
     # each kind if the caller holds a reference to one of them.
-    SLOTS = 12
+    ARRAYS = 12
 
 cdef class Pool:
     cdef object __weakref__
     cdef list arrays
-    cdef Py_ssize_t[SLOTS] sizes                     # bytes of each array, as it was allocated
+    cdef Py_ssize_t[ARRAYS] sizes                     # bytes of each array, as it was allocated
     cdef Py_ssize_t size                             # of all
     cdef int keep(self, object array, Py_ssize_t size) except -1
     cdef object take(self, int ndim, cnp.npy_intp *dims, int type_number)

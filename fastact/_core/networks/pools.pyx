@@ -105,10 +105,10 @@ cdef class Pool:
             if not lend(size):
                 return 0
         # Dropping an array may run code that uses this pool: the callback of a weak reference.
-        while len(self.arrays) == SLOTS:
+        while len(self.arrays) == ARRAYS:
             lend(-self.sizes[0])
             self.size -= self.sizes[0]
-            for i in range(1, SLOTS):
+            for i in range(1, ARRAYS):
                 self.sizes[i - 1] = self.sizes[i]
             del self.arrays[0]                       # the oldest; a caller's reference keeps it alive
         self.sizes[len(self.arrays)] = size

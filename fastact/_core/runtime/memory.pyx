@@ -116,17 +116,17 @@ cdef extern from "numpy/arrayobject.h":
         void *data, int itemsize, int flags, PyObject *base)
 
 cdef enum:
-    SLOTS = 16
+    BUFFERS = 16
     # Sizes are rounded up to this, and blocks are found by their rounded size: what a
     # result may take beyond its own bytes.
-    UNIT = 1 << 16
+    ROUNDING = 1 << 16
 
 cdef struct Block:
     void *address
     size_t size
 
 cdef lock_t table = UNLOCKED          # held where one of the following is read or written
-cdef Block blocks[SLOTS]              # oldest first
+cdef Block blocks[BUFFERS]            # oldest first
 cdef int count = 0
 cdef size_t kept = 0                  # bytes in all
 cdef size_t lent = 0                  # bytes of what pools keep, which the limit is for as well
@@ -142,7 +142,7 @@ cdef size_t rounded(size_t size) noexcept:
     """
     if size < LARGE:
         return size if size else 1
-    return (size + UNIT - 1) & ~(<size_t> UNIT - 1)
+    return (size + ROUNDING - 1) & ~(<size_t> ROUNDING - 1)
 
 
 cdef void remove(int i) noexcept:
@@ -230,7 +230,7 @@ cdef void block_free(void *ctx, void *address, size_t size) noexcept:
         free(address)
     else:
         drop(room() - size)
-        if count == SLOTS:
+        if count == BUFFERS:
             drop(kept - 1)
         offer(address, size)
         blocks[count].address = address

@@ -42,7 +42,7 @@ cdef enum:
     PART = 16384
     # Elements from which a call wakes sleeping threads. With two threads, this changes the time of
     # so many float32 from 44 to 57 us for relu, and from 182 to 124 us for sigmoid.
-    LARGE = 1 << 18
+    WAKING = 1 << 18
     NO_LIMIT = 65536
 
 cdef int _limit = 1
@@ -181,7 +181,7 @@ cdef void split(
     # In units: a fraction of what a thread would get, and as many as PART elements are.
     part = max(1, units // (threads * PARTS), PART * units // max(1, elements))
     if threads == 1 or not run_parts(
-            work, context, n, part * unit, threads, elements >= LARGE):
+            work, context, n, part * unit, threads, elements >= WAKING):
         work(context, 0, n)
     restore_flags(flags)
 
