@@ -344,8 +344,8 @@ FAULTS = [
     Fault(
         "rows beside each other read with the step of the first operand",
         f"{CORE}/driver/engine.pyx",
-        "elements[i] = tiles.down[i] // kernel.item",
-        "elements[i] = tiles.down[0] // kernel.item",
+        "elements[i] = tiles.down[i] >> ",
+        "elements[i] = tiles.down[0] >> ",
         "tests/test_rows.py",
     ),
     Fault(

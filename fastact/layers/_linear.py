@@ -230,12 +230,13 @@ class Linear(Layer):
                 raise wrong_gradient(self, grad.shape, dense.shape)
         if out is not None:
             check_out(out, dense.x_shape, self.dtype)
-        saved = None
-        if self._separate is not None:
+        if self._separate is None:
+            x_gradient = dense.backward(grad, input_gradient)
+        else:
             saved = dense.saved(grad)
-            dz = dense.pool.empty(grad.shape, grad.dtype)
-            grad = _put(self._separate._gradient(grad, saved[1], dz), dz)
-        x_gradient = dense.backward(grad, input_gradient, saved)
+            dz = dense.pool.empty(dense.shape, self.dtype)
+            _put(self._separate._gradient(grad, saved[1], dz), dz)
+            x_gradient = dense.backward(dz, input_gradient, saved)
         return x_gradient if out is None else delivered(x_gradient, out)
 
     def _input(self, x: Any, out: Any) -> NDArray[Any]:

@@ -120,7 +120,6 @@ cdef inline void scatter_tile(
             move(block + i * columns * item, item, array + i * row_step, column_step, item, columns)
 
 
-@cython.cdivision(True)
 cdef inline bint usable(const Tiles *tiles, int i, bint flat, Py_ssize_t columns) noexcept nogil:
     """Whether the kernel takes operand i where it is; `flat`: it is contiguous within the tile."""
     if tiles.kernel.load != NULL or tiles.ahead >> i & 1:
@@ -128,10 +127,9 @@ cdef inline bint usable(const Tiles *tiles, int i, bint flat, Py_ssize_t columns
     if flat or (tiles.shared and i == tiles.kernel.nin - 1):
         return True
     return (tiles.shape == COLUMNS and (columns == 1 or tiles.along[i] == tiles.kernel.item)
-            and tiles.down[i] % tiles.kernel.item == 0)
+            and tiles.down[i] & (tiles.kernel.item - 1) == 0)
 
 
-@cython.cdivision(True)
 cdef void run_tile(
     const Tiles *tiles, Blocks *blocks, char **args, Py_ssize_t rows, Py_ssize_t columns
 ) noexcept nogil:
@@ -140,7 +138,7 @@ cdef void run_tile(
     cdef char *now[MAX_INPUTS + 1]
     cdef Py_ssize_t elements[MAX_INPUTS + 1]         # from row to row of what the kernel gets
     cdef char *source
-    cdef int i, nin = kernel.nin
+    cdef int i, shift, nin = kernel.nin
     cdef Py_ssize_t row_step = 0, column_step = 0, n = rows * columns
     cdef bint flat = False
     for i in range(nin + 1):
@@ -171,8 +169,9 @@ cdef void run_tile(
     elif tiles.shape == ROWS:
         kernel.rows(now[0], now[1] if nin > 1 else NULL, now[nin], rows, columns)
     else:
+        shift = 3 if kernel.item == 8 else 2         # a division takes as long as the kernel of some rows
         for i in range(nin + 1):
-            elements[i] = tiles.down[i] // kernel.item if now[i] == args[i] else columns
+            elements[i] = tiles.down[i] >> shift if now[i] == args[i] else columns
         kernel.columns(now[0], now[1] if nin > 1 else NULL, now[nin], elements, rows, columns)
     if now[nin] == args[nin]:
         return

@@ -273,36 +273,35 @@ cdef class Dense:
 
     def forward(self, x):
         """Compute the output and save the arrays that `backward` needs; x must satisfy `takes`."""
-        x_matrix, z, y = self.pass_forward(x)
+        x_matrix = self.begin(x)
+        z = self.empty(x, self.columns, self.pool)
+        y = self.empty(x, self.columns, self.pool) if self.function != NULL and self.keeps_input else z
+        y = self.compute(x_matrix, z, y)
         self.keep(x_matrix, x.shape, y.shape, None if self.function == NULL else z if self.keeps_input else y)
         return y
 
     def start(self, x):
         """The input as a matrix, and x @ weight.T + bias: all of `forward` but f and `keep`."""
-        x_matrix, z, _ = self.pass_forward(x)
-        return x_matrix, z
-
-    cdef tuple pass_forward(self, x):
-        self.check()
-        x_matrix = matrix(x.copy() if self.writes_to(x) else x, self.inputs)
+        x_matrix = self.begin(x)
         z = self.empty(x, self.columns, self.pool)
-        y = self.empty(x, self.columns, self.pool) if self.function != NULL and self.keeps_input else z
-        return x_matrix, z, self.compute(x_matrix, z, y)
+        return x_matrix, self.compute(x_matrix, z, z)
+
+    cdef object begin(self, x):
+        self.check()
+        return matrix(x.copy() if self.writes_to(x) else x, self.inputs)
 
     cpdef keep(self, x_matrix, x_shape, shape, kept):
         """Save the arrays that `backward` needs, all at once."""
         with cython.critical_section(self):
             self.x, self.x_shape, self.shape, self.kept = x_matrix, x_shape, shape, kept
 
-    cdef tuple kept_arrays(self):
-        with cython.critical_section(self):
-            return self.x, self.kept, self.x_shape
-
     def saved(self, cnp.ndarray grad not None):
         """What one call of `forward` saved, for the activation and `backward`; it fits `grad`."""
-        cdef tuple saved = self.kept_arrays()
-        self.check_backward(grad, saved[0], saved[1])
-        return saved
+        cdef cnp.ndarray x, kept
+        with cython.critical_section(self):
+            x, kept, x_shape = self.x, self.kept, self.x_shape
+        self.check_backward(grad, x, kept)
+        return x, kept, x_shape
 
     def backward(self, cnp.ndarray grad not None, bint input_gradient, tuple saved=None):
         """Compute the gradients of the parameters, and return that of x if requested.
@@ -311,7 +310,11 @@ cdef class Dense:
         is what the method of this name returned, if it has been called.
         """
         cdef cnp.ndarray x, kept
-        x, kept, x_shape = self.kept_arrays() if saved is None else saved
+        if saved is not None:
+            x, kept, x_shape = saved
+        else:
+            with cython.critical_section(self):
+                x, kept, x_shape = self.x, self.kept, self.x_shape
         if self.weight is not None and self.writes_to(grad):
             grad = grad.copy()
         self.check_backward(grad, x, kept)           # before anything is written
