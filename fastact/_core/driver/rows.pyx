@@ -21,6 +21,7 @@ from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from fastact._core.driver.blocks cimport aligned
 from fastact._core.driver.engine cimport COLUMNS, ROWS, Blocks, Tiles, run_tile
 from fastact._core.driver.kernel cimport Kernel
+from fastact._core.kernels.sizes cimport WIDTH
 from fastact._core.runtime.flags cimport flags_t, restore_flags, save_flags
 from fastact._core.runtime.threads cimport split, threads_for
 
@@ -44,7 +45,6 @@ cdef extern from *:
     void *PyErr_Occurred()
 
 cdef enum:
-    WIDTH = 32                    # rows side by side, at most: WIDTH in kernels/columns.pxi
     OPERANDS = 3                  # at most two inputs, and the output
     # Bytes of the room on the stack, for the copies of the inputs and their elements before they are
     # converted. The stack of a thread may be small: with the kernels, a call takes 32 KiB at most.
