@@ -230,7 +230,8 @@ FAULTS = [
         "a reference leaked by every general call",
         f"{CORE}/calls/general.pyx",
         "    cdef list values = operands + list(keywords.values())\n",
-        "    cdef list values = operands + list(keywords.values())\n    vars(refuse).setdefault(\"kept\", []).append(values)\n",
+        "    cdef list values = operands + list(keywords.values())\n"
+        '    vars(refuse).setdefault("kept", []).append(values)\n',
         "tests/test_leaks.py",
     ),
     Fault(
@@ -352,8 +353,7 @@ FAULTS = [
         "the last row of a thread's share is left out",
         f"{CORE}/driver/rows.pyx",
         "        count = min(count, stop - row)\n",
-        "        count = min(count, stop - row)\n"
-        "        if count == 1:\n            break\n",
+        "        count = min(count, stop - row)\n        if count == 1:\n            break\n",
         "tests/test_rows.py",
     ),
 ]
