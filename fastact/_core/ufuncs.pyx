@@ -19,7 +19,7 @@ from libc.string cimport memset
 
 from fastact._core.calls.bfloat16 cimport add_ufunc, loop_of_ufunc
 from fastact._core.calls.fast cimport fast_call
-from fastact._core.calls.operation cimport Operation, PyUFuncObject
+from fastact._core.calls.ufunc_data cimport PyUFuncObject, UfuncData, data_of
 from fastact._core.driver.kernel cimport (
     MAX_INPUTS, Kernel, columns_t, convert_t, loop_or_null, rows_t, transpose_t,
 )
@@ -73,60 +73,60 @@ cdef const Kernel *kernel_of(object ufunc, int type_number, int nin) noexcept:
 
     NULL if `ufunc` is not a ufunc of this module, or has no such kernel.
     """
-    cdef Operation *op
+    cdef UfuncData *data
     if type(ufunc) is not np.ufunc or (<PyUFuncObject *> ufunc).vectorcall != fast_call:
         return NULL
-    op = <Operation *> (<PyUFuncObject *> ufunc).data
-    return op.by_type[type_number] if op.nin == nin and not op.on_rows else NULL
+    data = data_of(ufunc)
+    return data.by_type[type_number] if data.nin == nin and not data.on_rows else NULL
 
 
 cdef object make_ufunc(operation, dict table):
-    cdef Operation *op = <Operation *> PyMem_Malloc(sizeof(Operation))
-    if op == NULL:
+    cdef UfuncData *data = <UfuncData *> PyMem_Malloc(sizeof(UfuncData))
+    if data == NULL:
         raise MemoryError()
-    memset(op, 0, sizeof(Operation))
+    memset(data, 0, sizeof(UfuncData))
     if not 1 <= len(operation.operands) <= MAX_INPUTS:
         raise ValueError(f"{operation.name}: {len(operation.operands)} operands, wanted 1 to {MAX_INPUTS}")
-    op.nin = len(operation.operands)
-    op.on_rows = operation.core is not None
-    op.has_default = operation.default is not None
-    if op.has_default:
-        op.default = operation.default
+    data.nin = len(operation.operands)
+    data.on_rows = operation.core is not None
+    data.has_default = operation.default is not None
+    if data.has_default:
+        data.default = operation.default
         default_name = sys.intern(operation.operands[-1])
         _kept.append(default_name)
-        op.default_name = <PyObject *> default_name
+        data.default_name = <PyObject *> default_name
     cdef int count = 0, i
     # NumPy uses the first loop to which the operands can be cast, so the order matters.
     for char in "bBhHiIlLqQefd":
         dtype = np.dtype(char)
         kind = f"{dtype.kind}{8 * dtype.itemsize}"
-        if not find_kernel(table, operation.name, op.nin, kind, dtype.itemsize, &op.kernels[count]):
+        if not find_kernel(table, operation.name, data.nin, kind, dtype.itemsize, &data.kernels[count]):
             continue
-        op.functions[count] = loop_of_ufunc(op)
-        op.data[count] = &op.kernels[count]
-        for i in range(op.nin + 1):
-            op.types[count * (op.nin + 1) + i] = <char> dtype.num
-        op.by_type[dtype.num] = &op.kernels[count]
+        data.functions[count] = loop_of_ufunc(data)
+        data.data[count] = &data.kernels[count]
+        for i in range(data.nin + 1):
+            data.types[count * (data.nin + 1) + i] = <char> dtype.num
+        data.by_type[dtype.num] = &data.kernels[count]
         count += 1
     if not count:
         raise LookupError(f"the kernel table has no row for {operation.name}")
     name, doc = operation.name.encode(), operation.doc.encode()
-    core = operation.core.encode() if op.on_rows else None
+    core = operation.core.encode() if data.on_rows else None
     _kept.extend((name, doc, core))
     ufunc = PyUFunc_FromFuncAndDataAndSignature(
-        op.functions, op.data, op.types, count, op.nin, 1, PyUFunc_None, name, doc, 0,
-        <const char *> core if op.on_rows else NULL)
-    for char in "?bBhHiIlLqQ" if op.nin == 1 and not op.on_rows else "":
+        data.functions, data.data, data.types, count, data.nin, 1, PyUFunc_None, name, doc, 0,
+        <const char *> core if data.on_rows else NULL)
+    for char in "?bBhHiIlLqQ" if data.nin == 1 and not data.on_rows else "":
         dtype = np.dtype(char)
-        if op.by_type[dtype.num] == NULL:
-            op.cast_to[dtype.num] = ufunc.resolve_dtypes((dtype, None))[1].num
+        if data.by_type[dtype.num] == NULL:
+            data.cast_to[dtype.num] = ufunc.resolve_dtypes((dtype, None))[1].num
     if hasattr(ufunc, "__dict__"):                   # from NumPy 2.2 on
         ufunc.__module__ = "fastact"
         ufunc.__signature__ = operation.signature
         ufunc.__doc__ = f"{operation.name}{operation.signature}\n\n{operation.doc}"
-    op.numpy_call = (<PyUFuncObject *> ufunc).vectorcall
+    data.numpy_call = (<PyUFuncObject *> ufunc).vectorcall
     (<PyUFuncObject *> ufunc).vectorcall = fast_call
-    find_kernel(table, operation.name, op.nin, "bf16", 2, &op.bfloat16)
+    find_kernel(table, operation.name, data.nin, "bf16", 2, &data.bfloat16)
     add_ufunc(ufunc)
     return ufunc
 

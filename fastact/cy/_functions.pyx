@@ -13,7 +13,7 @@ cimport numpy as cnp
 from cpython.pycapsule cimport PyCapsule_New
 from libc.stdint cimport intptr_t
 
-from fastact._core.calls.operation cimport TYPES
+from fastact._core.calls.ufunc_data cimport TYPES
 from fastact._core.driver.engine cimport MAX_DIMS, UNALIGNED, run
 from fastact._core.driver.kernel cimport MAX_INPUTS, Kernel, call
 from fastact._core.driver.plans cimport run_alone_on

@@ -6,7 +6,7 @@ import threading
 
 cimport numpy as cnp
 
-from fastact._core.calls.operation cimport Operation, PyUFuncObject
+from fastact._core.calls.ufunc_data cimport PyUFuncObject, UfuncData, data_of
 from fastact._core.driver.engine cimport run_any
 from fastact._core.driver.kernel cimport MAX_INPUTS, Kernel
 from fastact._core.driver.rows cimport rows_loop
@@ -34,9 +34,9 @@ cdef void ufunc_loop(
     run_any(<const Kernel *> data, args, dimensions[0], <const Py_ssize_t *> steps)
 
 
-cdef cnp.PyUFuncGenericFunction loop_of_ufunc(const Operation *op) noexcept:
+cdef cnp.PyUFuncGenericFunction loop_of_ufunc(const UfuncData *data) noexcept:
     """The function that NumPy calls for each inner loop of a ufunc."""
-    return <cnp.PyUFuncGenericFunction> (rows_loop if op.on_rows else ufunc_loop)
+    return <cnp.PyUFuncGenericFunction> (rows_loop if data.on_rows else ufunc_loop)
 
 
 cdef int add_ufunc(object ufunc) except -1:
@@ -50,13 +50,13 @@ cdef int add_ufunc(object ufunc) except -1:
 
 cdef int add_bfloat16(object ufunc, int type_number) except -1:
     """Register the bfloat16 loop of a ufunc."""
-    cdef Operation *op = <Operation *> (<PyUFuncObject *> ufunc).data
+    cdef UfuncData *data = data_of(ufunc)
     cdef int[MAX_INPUTS + 1] types
     cdef int i
-    for i in range(op.nin + 1):
+    for i in range(data.nin + 1):
         types[i] = type_number
     return PyUFunc_RegisterLoopForType(
-        <PyUFuncObject *> ufunc, type_number, loop_of_ufunc(op), types, &op.bfloat16)
+        <PyUFuncObject *> ufunc, type_number, loop_of_ufunc(data), types, &data.bfloat16)
 
 
 cdef int look_for_bfloat16() except -1:

@@ -17,8 +17,8 @@ from libc.string cimport memcpy
 
 from fastact._core.calls.bfloat16 cimport bfloat16_type
 from fastact._core.calls.general cimport general_call
-from fastact._core.calls.operation cimport TYPES, Operation, PyUFuncObject
 from fastact._core.calls.scalars cimport new_scalar, scalar_type
+from fastact._core.calls.ufunc_data cimport TYPES, UfuncData, data_of
 from fastact._core.driver.engine cimport run, run_one, store_number
 from fastact._core.driver.kernel cimport MAX_INPUTS, Kernel
 from fastact._core.driver.plans cimport run_arrays
@@ -122,17 +122,17 @@ cdef inline bint writeable(PyObject *array) noexcept:
     return flags & cnp.NPY_ARRAY_WRITEABLE and not flags & WARN_ON_WRITE
 
 
-cdef inline Kernel *kernel_for(Operation *op, PyArrayObject *array) noexcept:
+cdef inline Kernel *kernel_for(UfuncData *ufunc, PyArrayObject *array) noexcept:
     """The kernel for the type of the array, or NULL."""
     cdef int type_number = PyArray_TYPE(array)
     if type_number < TYPES:
-        return op.by_type[type_number]
-    return &op.bfloat16 if type_number == load(&bfloat16_type) else NULL
+        return ufunc.by_type[type_number]
+    return &ufunc.bfloat16 if type_number == load(&bfloat16_type) else NULL
 
 
 cdef object fast_call(object self, PyObject *const *args, size_t nargsf, PyObject *kwnames):
     """The `vectorcall` slot of all ufuncs of this module."""
-    cdef Operation *op = <Operation *> (<PyUFuncObject *> self).data
+    cdef UfuncData *ufunc = data_of(self)
     cdef Py_ssize_t given = PyVectorcall_NARGS(nargsf)
     cdef PyObject *out = NULL
     cdef PyObject *last = NULL                       # the operand that has a default
@@ -144,19 +144,19 @@ cdef object fast_call(object self, PyObject *const *args, size_t nargsf, PyObjec
             name = PyTuple_GET_ITEM(kwnames, i)
             if name == <PyObject *> OUT:
                 out = args[given + i]
-            elif name == op.default_name and given == op.nin - 1:
+            elif name == ufunc.default_name and given == ufunc.nin - 1:
                 last = args[given + i]
-            elif name == <PyObject *> AXIS and op.on_rows:
+            elif name == <PyObject *> AXIS and ufunc.on_rows:
                 axis = args[given + i]
             else:
                 return general_call(self, args, nargsf, kwnames)
-    cdef int arrays = op.nin - op.has_default        # operands that must be arrays
-    if given == op.nin + 1 and out == NULL:
-        out = args[op.nin]
-    elif given > op.nin or given < arrays:
+    cdef int arrays = ufunc.nin - ufunc.has_default  # operands that must be arrays
+    if given == ufunc.nin + 1 and out == NULL:
+        out = args[ufunc.nin]
+    elif given > ufunc.nin or given < arrays:
         return general_call(self, args, nargsf, kwnames)
-    if op.has_default and given >= op.nin:
-        last = args[op.nin - 1]
+    if ufunc.has_default and given >= ufunc.nin:
+        last = args[ufunc.nin - 1]
 
     if out == <PyObject *> None:
         out = NULL
@@ -164,7 +164,7 @@ cdef object fast_call(object self, PyObject *const *args, size_t nargsf, PyObjec
     cdef int order = plain_flags(args[0])
     if not order:
         return scalar_call(self, args, nargsf, kwnames, out, last)
-    cdef Kernel *kernel = kernel_for(op, first)
+    cdef Kernel *kernel = kernel_for(ufunc, first)
     if kernel == NULL:
         return cast_call(self, args, nargsf, kwnames, out)
     cdef PyArrayObject *operands[MAX_INPUTS + 1]     # NULL for a single value
@@ -177,9 +177,9 @@ cdef object fast_call(object self, PyObject *const *args, size_t nargsf, PyObjec
     operands[0] = first
     data[0] = PyArray_BYTES(first)
     steps[0] = kernel.item
-    for i in range(1, op.nin):
+    for i in range(1, ufunc.nin):
         if i == arrays and (last == NULL or PyFloat_CheckExact(last) or is_small_int(last)):
-            store_number(kernel, op.default if last == NULL else PyFloat_AsDouble(<object> last), &number)
+            store_number(kernel, ufunc.default if last == NULL else PyFloat_AsDouble(<object> last), &number)
         elif i < arrays or not single_value(kernel, last, first, &number):
             operands[i] = <PyArrayObject *> (last if i == arrays else args[i])
             flags = plain_flags(<PyObject *> operands[i])
@@ -201,7 +201,7 @@ cdef object fast_call(object self, PyObject *const *args, size_t nargsf, PyObjec
             return general_call(self, args, nargsf, kwnames)
         order &= flags
         even = even and same_shape(first, <PyArrayObject *> out)
-    if op.on_rows and not (
+    if ufunc.on_rows and not (
             even and order & cnp.NPY_ARRAY_C_CONTIGUOUS and is_last_axis(axis, PyArray_NDIM(first))):
         return general_call(self, args, nargsf, kwnames)
     if not even or not order & CONTIGUOUS or not PyArray_NDIM(first):
@@ -214,13 +214,13 @@ cdef object fast_call(object self, PyObject *const *args, size_t nargsf, PyObjec
     else:
         result = new_result(first, n * kernel.item, not order & cnp.NPY_ARRAY_C_CONTIGUOUS)
     cdef char *target = PyArray_BYTES(<PyArrayObject *> result)
-    for i in range(op.nin):
+    for i in range(ufunc.nin):
         # An input may be the output itself. For any other overlap, NumPy has to make a copy.
         if data[i] != target and data[i] < target + n * kernel.item and target < data[i] + n * kernel.item:
             return general_call(self, args, nargsf, kwnames)
-    data[op.nin] = target
-    steps[op.nin] = kernel.item
-    if op.on_rows:
+    data[ufunc.nin] = target
+    steps[ufunc.nin] = kernel.item
+    if ufunc.on_rows:
         row = PyArray_DIMS(first)[PyArray_NDIM(first) - 1]
         run_contiguous_rows(kernel, data, n // row if row else 0, row, steps)
     elif n < RELEASE:
@@ -282,27 +282,27 @@ cdef object scalar_call(
     object self, PyObject *const *args, size_t nargsf, PyObject *kwnames, PyObject *out, PyObject *last
 ):
     """Handle scalars of one type, and pass anything else that is not an array to NumPy."""
-    cdef Operation *op = <Operation *> (<PyUFuncObject *> self).data
+    cdef UfuncData *ufunc = data_of(self)
     cdef char *data[MAX_INPUTS + 1]
     cdef double number
-    cdef int i, arrays = op.nin - op.has_default
+    cdef int i, arrays = ufunc.nin - ufunc.has_default
     cdef void *value = NULL
     cdef int type_number = scalar_type(args[0], &value)
-    if type_number == cnp.NPY_NOTYPE or out != NULL or op.on_rows:
+    if type_number == cnp.NPY_NOTYPE or out != NULL or ufunc.on_rows:
         return general_call(self, args, nargsf, kwnames)
-    cdef Kernel *kernel = op.by_type[type_number]
+    cdef Kernel *kernel = ufunc.by_type[type_number]
     if kernel == NULL:
         return general_call(self, args, nargsf, kwnames)
-    for i in range(op.nin):
+    for i in range(ufunc.nin):
         if i < arrays or (last != NULL and not PyFloat_CheckExact(last) and not is_small_int(last)):
             if scalar_type(last if i == arrays else args[i], &value) != type_number:
                 return general_call(self, args, nargsf, kwnames)
         else:
-            store_number(kernel, op.default if last == NULL else PyFloat_AsDouble(<object> last), &number)
+            store_number(kernel, ufunc.default if last == NULL else PyFloat_AsDouble(<object> last), &number)
             value = &number
         data[i] = <char *> value
     result = new_scalar(type_number, &value)
-    data[op.nin] = <char *> value
+    data[ufunc.nin] = <char *> value
     run_one(kernel, data)
     return result
 
@@ -311,22 +311,22 @@ cdef object cast_call(
     object self, PyObject *const *args, size_t nargsf, PyObject *kwnames, PyObject *out
 ):
     """The call if there is no kernel for the first array: in place, on its cast to a type that has one."""
-    cdef Operation *op = <Operation *> (<PyUFuncObject *> self).data
+    cdef UfuncData *ufunc = data_of(self)
     cdef PyArrayObject *array = <PyArrayObject *> args[0]
     cdef int type_number = PyArray_TYPE(array)
-    cdef int target = op.cast_to[type_number] if type_number < TYPES else 0
+    cdef int target = ufunc.cast_to[type_number] if type_number < TYPES else 0
     cdef char *data[2]
     cdef Py_ssize_t steps[2]
     cdef Py_ssize_t n
     cdef Kernel *kernel
     cdef int i
-    if op.nin != 1 or not target or out != NULL or not PyArray_NDIM(array):
+    if ufunc.nin != 1 or not target or out != NULL or not PyArray_NDIM(array):
         return general_call(self, args, nargsf, kwnames)
     for i in range(PyArray_NDIM(array)):
         # A copy of repeated elements has its dimensions in another order than NumPy's result.
         if PyArray_STRIDES(array)[i] == 0:
             return general_call(self, args, nargsf, kwnames)
-    kernel, n = op.by_type[target], PyArray_SIZE(array)
+    kernel, n = ufunc.by_type[target], PyArray_SIZE(array)
     result = PyArray_FromArray(array, PyArray_DescrFromType(target), cnp.NPY_ARRAY_FORCECAST)
     data[0] = data[1] = PyArray_BYTES(<PyArrayObject *> result)
     steps[0] = steps[1] = kernel.item

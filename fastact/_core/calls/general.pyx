@@ -10,7 +10,7 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
 
 from fastact._core.calls.bfloat16 cimport bfloat16_type, look_for_bfloat16
-from fastact._core.calls.operation cimport Operation, PyUFuncObject, call_t
+from fastact._core.calls.ufunc_data cimport UfuncData, call_t, data_of
 from fastact._core.driver.engine cimport store_number
 from fastact._core.driver.rows cimport close_room, open_room
 
@@ -41,10 +41,10 @@ cdef extern from *:
 
 cdef object general_call(object self, PyObject *const *args, size_t nargsf, PyObject *kwnames):
     """Call NumPy's implementation, with the default operand filled in."""
-    cdef Operation *op = <Operation *> (<PyUFuncObject *> self).data
+    cdef UfuncData *ufunc = data_of(self)
     cdef Py_ssize_t i, given = PyVectorcall_NARGS(nargsf)
     look_for_bfloat16()
-    if op.on_rows:
+    if ufunc.on_rows:
         open_room()
     try:
         return call_filled(self, args, nargsf, kwnames)
@@ -54,30 +54,30 @@ cdef object general_call(object self, PyObject *const *args, size_t nargsf, PyOb
             keywords = {
                 <object> PyTuple_GET_ITEM(kwnames, i): <object> args[given + i]
                 for i in range(PyTuple_GET_SIZE(kwnames))}
-        operands = [<object> args[i] for i in range(min(given, op.nin))]
-        if op.has_default and <object> op.default_name in keywords:
-            operands.append(keywords[<object> op.default_name])
+        operands = [<object> args[i] for i in range(min(given, ufunc.nin))]
+        if ufunc.has_default and <object> ufunc.default_name in keywords:
+            operands.append(keywords[<object> ufunc.default_name])
         refuse(
-            self, op.has_default, bfloat16_type, operands,
+            self, ufunc.has_default, bfloat16_type, operands,
             [<object> args[i] for i in range(given)], keywords, error)
         raise
     finally:
-        if op.on_rows:
+        if ufunc.on_rows:
             close_room()
 
 
 cdef object call_filled(object self, PyObject *const *args, size_t nargsf, PyObject *kwnames):
     """Call NumPy's implementation; a last operand with a default is passed by position."""
-    cdef Operation *op = <Operation *> (<PyUFuncObject *> self).data
+    cdef UfuncData *ufunc = data_of(self)
     cdef Py_ssize_t i, given = PyVectorcall_NARGS(nargsf)
-    cdef bint names_axis = op.on_rows and (
+    cdef bint names_axis = ufunc.on_rows and (
         any_overrides(args, given) or kwnames != NULL and "axes" in <tuple> kwnames)
     cdef bint nones = False
     if kwnames != NULL:
         for i in range(PyTuple_GET_SIZE(kwnames)):
             nones = nones or args[given + i] == <PyObject *> None
-    if not op.has_default and not names_axis and not nones:
-        return call_numpy(op.numpy_call, self, args, nargsf, kwnames)
+    if not ufunc.has_default and not names_axis and not nones:
+        return call_numpy(ufunc.numpy_call, self, args, nargsf, kwnames)
     cdef list operands = [<object> args[i] for i in range(given)]
     cdef dict keywords = {}
     if kwnames != NULL:
@@ -85,16 +85,16 @@ cdef object call_filled(object self, PyObject *const *args, size_t nargsf, PyObj
             keywords[<object> PyTuple_GET_ITEM(kwnames, i)] = <object> args[given + i]
     # The defaults that `inspect.signature` shows, which NumPy itself refuses in part.
     if nones:
-        for name in ("dtype", "signature", "sig", "axes") if op.on_rows else ("dtype", "signature", "sig"):
+        for name in ("dtype", "signature", "sig", "axes") if ufunc.on_rows else ("dtype", "signature", "sig"):
             if keywords.get(name, name) is None:
                 del keywords[name]
     if names_axis:
         if "axes" in keywords:
-            copy_overlapping(op, operands, keywords)
+            copy_overlapping(ufunc, operands, keywords)
         else:
             keywords.setdefault("axis", -1)
-    elif op.has_default:
-        fill_default(self, op, operands, keywords)
+    elif ufunc.has_default:
+        fill_default(self, ufunc, operands, keywords)
 
     cdef list values = operands + list(keywords.values())
     cdef tuple names = tuple(keywords)
@@ -105,7 +105,7 @@ cdef object call_filled(object self, PyObject *const *args, size_t nargsf, PyObj
         for i in range(len(values)):
             vector[i] = <PyObject *> values[i]
         return call_numpy(
-            op.numpy_call, self, vector, len(operands), <PyObject *> names if names else NULL)
+            ufunc.numpy_call, self, vector, len(operands), <PyObject *> names if names else NULL)
     finally:
         PyMem_Free(vector)
 
@@ -121,70 +121,70 @@ cdef bint any_overrides(PyObject *const *args, Py_ssize_t given) except -1:
     return False
 
 
-cdef copy_overlapping(Operation *op, list operands, dict keywords):
+cdef copy_overlapping(UfuncData *ufunc, list operands, dict keywords):
     """Replace inputs that share memory with the output by copies.
 
     NumPy does so, but it takes one array along two axes to be the same elements in the same order.
     """
     cdef int i
-    out = keywords.get("out", operands[op.nin] if len(operands) > op.nin else None)
+    out = keywords.get("out", operands[ufunc.nin] if len(operands) > ufunc.nin else None)
     if isinstance(out, tuple) and len(out) == 1:
         out = out[0]
-    for i in range(min(op.nin, len(operands)) if isinstance(out, np.ndarray) else 0):
+    for i in range(min(ufunc.nin, len(operands)) if isinstance(out, np.ndarray) else 0):
         if not overrides(operands[i]):
             array = np.asanyarray(operands[i])
             if np.may_share_memory(array, out):
                 operands[i] = array.copy()
 
 
-cdef fill_default(object self, Operation *op, list operands, dict keywords):
+cdef fill_default(object self, UfuncData *ufunc, list operands, dict keywords):
     """Append the last operand if it was omitted or passed by keyword, and convert a number."""
     cdef int i
-    name = <object> op.default_name
+    name = <object> ufunc.default_name
     if name in keywords:
-        if len(operands) != op.nin - 1:
-            problem = "got two values for" if len(operands) >= op.nin else "wants operands before"
+        if len(operands) != ufunc.nin - 1:
+            problem = "got two values for" if len(operands) >= ufunc.nin else "wants operands before"
             raise TypeError(f"{self.__name__}() {problem} {name!r}: {len(operands)} operands by position")
         operands.append(keywords.pop(name))
-    elif len(operands) == op.nin - 1:
-        operands.append(op.default)
+    elif len(operands) == ufunc.nin - 1:
+        operands.append(ufunc.default)
     # Convert a number to the dtype of the arrays or, if these are integers, to the result dtype
     # of np.exp. NumPy would use float64 for integers, and warn if the number is out of range.
-    if len(operands) < op.nin or type(operands[op.nin - 1]) not in (int, float):
+    if len(operands) < ufunc.nin or type(operands[ufunc.nin - 1]) not in (int, float):
         return
     if not keywords.keys().isdisjoint(("dtype", "signature", "sig")):
         # NumPy casts a number to its own types only, and a larger int not at all.
-        if type(operands[op.nin - 1]) is int and abs(operands[op.nin - 1]) >= 1 << 64:
-            operands[op.nin - 1] = float(operands[op.nin - 1])
+        if type(operands[ufunc.nin - 1]) is int and abs(operands[ufunc.nin - 1]) >= 1 << 64:
+            operands[ufunc.nin - 1] = float(operands[ufunc.nin - 1])
         if bfloat16_type >= 0 and np.dtype(keywords.get("dtype")).num == bfloat16_type:
-            operands[op.nin - 1] = rounded_to_bfloat16(
-                op, operands[op.nin - 1], np.dtype(keywords["dtype"]))
+            operands[ufunc.nin - 1] = rounded_to_bfloat16(
+                ufunc, operands[ufunc.nin - 1], np.dtype(keywords["dtype"]))
         return
-    for i in range(op.nin - 1):
+    for i in range(ufunc.nin - 1):
         if type(operands[i]) not in (int, float) and not hasattr(operands[i], "__array_ufunc__"):
             operands[i] = np.asarray(operands[i])
-    others = operands[:op.nin - 1]
+    others = operands[:ufunc.nin - 1]
     if not all(isinstance(operand, (np.ndarray, np.generic)) for operand in others):
         return
     # NumPy converts a number correctly if it is in the range of all types, as most slopes are,
     # and if it may cast.
-    if ("casting" not in keywords and 1e-4 < abs(operands[op.nin - 1]) < 1e4
+    if ("casting" not in keywords and 1e-4 < abs(operands[ufunc.nin - 1]) < 1e4
             and all(operand.dtype.kind == "f" for operand in others)):
         return
     if all(operand.dtype.num == bfloat16_type for operand in others):
-        operands[op.nin - 1] = rounded_to_bfloat16(op, operands[op.nin - 1], others[0].dtype)
+        operands[ufunc.nin - 1] = rounded_to_bfloat16(ufunc, operands[ufunc.nin - 1], others[0].dtype)
     elif all(operand.dtype.kind in "biuf" for operand in others):
         dtype = np.exp.resolve_dtypes((np.result_type(*others), None))[1]
         with np.errstate(all="ignore"):
-            operands[op.nin - 1] = dtype.type(operands[op.nin - 1])
+            operands[ufunc.nin - 1] = dtype.type(operands[ufunc.nin - 1])
 
 
-cdef object rounded_to_bfloat16(Operation *op, object number, object dtype):
+cdef object rounded_to_bfloat16(UfuncData *ufunc, object number, object dtype):
     """Round a Python number to bfloat16 in the same way as `fast_call`.
 
     The constructor of bfloat16 rounds twice, and does not accept a large int.
     """
     # The operands may be byte-swapped, and the number is written in native order.
     cdef cnp.ndarray rounded = np.empty((), dtype.newbyteorder("="))
-    store_number(&op.bfloat16, float(number), cnp.PyArray_DATA(rounded))
+    store_number(&ufunc.bfloat16, float(number), cnp.PyArray_DATA(rounded))
     return rounded[()]

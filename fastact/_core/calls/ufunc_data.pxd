@@ -26,7 +26,7 @@ cdef enum:
     TYPES = 24                    # NumPy's type numbers, up to NPY_HALF
     MAX_LOOPS = 16
 
-cdef struct Operation:
+cdef struct UfuncData:
     # Everything that a call needs. Its first member is the `data` array of the ufunc, so the
     # `data` pointer of the ufunc is also a pointer to this struct.
     void *data[MAX_LOOPS]
@@ -42,3 +42,7 @@ cdef struct Operation:
     double default
     PyObject *default_name
     call_t numpy_call
+
+
+cdef inline UfuncData *data_of(object ufunc) noexcept:
+    return <UfuncData *> (<PyUFuncObject *> ufunc).data
