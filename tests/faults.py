@@ -157,7 +157,7 @@ FAULTS = [
     Fault(
         "an overlap not seen by the engine",
         f"{CORE}/driver/engine.pyx",
-        "        found |= <unsigned int> 1 << i\n",
+        "        found = AHEAD\n",
         "",
         "tests/test_protocol.py",
     ),
@@ -178,31 +178,31 @@ FAULTS = [
     Fault(
         "a wrong stride: blocks of a strided operand start at its first element",
         f"{CORE}/driver/engine.pyx",
-        "            here[i] += size * steps[i]\n",
-        "            here[i] += size * kernel.item\n",
+        "        array = line[i] + column * grid.along[i]\n",
+        "        array = line[i] + column * item\n",
         "tests/test_ufuncs.py",
     ),
     Fault(
         "dimensions merged that do not lie behind each other",
         f"{CORE}/driver/plans.pyx",
-        "                    plan.steps[i][plan.ndim - 1] * plan.dims[plan.ndim - 1]):\n"
+        "                    plan.steps[plan.ndim - 1][i] * plan.dims[plan.ndim - 1]):\n"
         "                one = False",
-        "                    plan.steps[i][plan.ndim - 1] * plan.dims[plan.ndim - 1]):\n"
+        "                    plan.steps[plan.ndim - 1][i] * plan.dims[plan.ndim - 1]):\n"
         "                one = i > 0 and one",
         "tests/test_ufuncs.py",
     ),
     Fault(
         "an output whose elements coincide is taken for one of distinct elements",
         f"{CORE}/driver/plans.pyx",
-        "if plan.steps[nin][found] < extent and plan.dims[found] > 1:",
-        "if plan.steps[nin][found] < 0:",
+        "if step < extent and plan.dims[k] > 1:",
+        "if step < 0:",
         "tests/test_protocol.py",
     ),
     Fault(
         "floating-point flags not restored",
         f"{CORE}/driver/engine.pyx",
-        "        split(run_span, &span, n, 64, n)\n    restore_flags(flags)",
-        "        split(run_span, &span, n, 64, n)",
+        "        split(run_span, &grid, n, 64, n)\n    restore_flags(flags)",
+        "        split(run_span, &grid, n, 64, n)",
         "tests/test_ufuncs.py tests/test_extreme_numbers.py",
     ),
     Fault(
@@ -345,15 +345,16 @@ FAULTS = [
     Fault(
         "rows beside each other read with the step of the first operand",
         f"{CORE}/driver/engine.pyx",
-        "elements[i] = tiles.down[i] >> ",
-        "elements[i] = tiles.down[0] >> ",
+        "elements[i] = grid.down[i] >> ",
+        "elements[i] = grid.down[0] >> ",
         "tests/test_rows.py",
     ),
     Fault(
         "the last row of a thread's share is left out",
-        f"{CORE}/driver/rows.pyx",
-        "        count = min(count, stop - row)\n",
-        "        count = min(count, stop - row)\n        if count == 1:\n            break\n",
+        f"{CORE}/driver/engine.pyx",
+        "        if grid.direct:\n            run_direct(",
+        "        if rows == 1 and grid.shape == ROWS:\n            return\n"
+        "        if grid.direct:\n            run_direct(",
         "tests/test_rows.py",
     ),
 ]

@@ -31,8 +31,8 @@ When it is called:
 
 - `_core/calls/fast.pyx` finds the kernel for the type of x and makes the result (`fast_call`), or
   leaves the call to NumPy.
-- `_core/calls/bfloat16.pyx` has the loop through which NumPy comes back (`ufunc_loop`).
-- `_core/driver` cuts strided and 16-bit arrays into blocks that stay in the cache.
+- `_core/driver/engine.pyx` has the loop through which NumPy comes back (`ufunc_loop`). It cuts
+  strided and 16-bit arrays into blocks that stay in the cache (`run_tile`).
 - `_core/runtime/threads.pyx` splits large arrays over threads (`split`).
 - `_core/kernels/loops/relu.pyx`: at last, `relu_f32` runs.
 """

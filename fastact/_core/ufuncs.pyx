@@ -2,9 +2,9 @@
 
 Design
 ------
-An operation is a `numpy.ufunc` whose loops are all the same function, `ufunc_loop`, which
-passes its operands to the engine. The `data` pointer of each loop is its kernel. Operations on rows
-are generalized ufuncs, with `rows_loop` in its place.
+An operation is a `numpy.ufunc` whose loops are all the same function, `ufunc_loop` of the engine, or
+`rows_loop` for operations on rows, which are generalized ufuncs. The `data` pointer of each loop is its
+kernel.
 """
 
 import importlib
@@ -17,12 +17,15 @@ from cpython.mem cimport PyMem_Malloc
 from cpython.object cimport PyObject
 from libc.string cimport memset
 
-from fastact._core.calls.bfloat16 cimport add_ufunc, loop_of_ufunc
+from fastact._core.calls.bfloat16 cimport add_ufunc
 from fastact._core.calls.fast cimport fast_call
 from fastact._core.calls.ufunc_data cimport PyUFuncObject, UfuncData, data_of
+from fastact._core.driver.blocks cimport BLOCK, LARGER_BLOCK
+from fastact._core.driver.engine cimport ufunc_loop
 from fastact._core.driver.kernel cimport (
     MAX_INPUTS, Kernel, columns_t, convert_t, loop_or_null, rows_t, transpose_t,
 )
+from fastact._core.driver.rows cimport rows_loop
 
 import numpy as np
 
@@ -65,6 +68,7 @@ cdef bint find_kernel(dict table, str name, int nin, str kind, Py_ssize_t item, 
         kernel.rows = <rows_t> loop_or_null(table, f"{name}_rows_f32")
     kernel.columns = <columns_t> loop_or_null(table, f"{name}_columns_{kind}")
     kernel.shared_loop = loop_or_null(table, f"{name}_shared_{kind}")
+    kernel.fit = (LARGER_BLOCK if nin == 1 else BLOCK) // kernel.block_item
     return kernel.loop != NULL or kernel.rows != NULL
 
 
@@ -89,6 +93,7 @@ cdef object make_ufunc(operation, dict table):
         raise ValueError(f"{operation.name}: {len(operation.operands)} operands, wanted 1 to {MAX_INPUTS}")
     data.nin = len(operation.operands)
     data.on_rows = operation.core is not None
+    data.loop = <cnp.PyUFuncGenericFunction> (rows_loop if data.on_rows else ufunc_loop)
     data.has_default = operation.default is not None
     if data.has_default:
         data.default = operation.default
@@ -102,7 +107,7 @@ cdef object make_ufunc(operation, dict table):
         kind = f"{dtype.kind}{8 * dtype.itemsize}"
         if not find_kernel(table, operation.name, data.nin, kind, dtype.itemsize, &data.kernels[count]):
             continue
-        data.functions[count] = loop_of_ufunc(data)
+        data.functions[count] = data.loop
         data.data[count] = &data.kernels[count]
         for i in range(data.nin + 1):
             data.types[count * (data.nin + 1) + i] = <char> dtype.num

@@ -1,4 +1,4 @@
-"""The loops of the ufuncs, and their registration for bfloat16, a type that NumPy does not have."""
+"""Registration of the loops for bfloat16, a type that NumPy does not have."""
 
 import os
 import sys
@@ -7,9 +7,7 @@ import threading
 cimport numpy as cnp
 
 from fastact._core.calls.ufunc_data cimport PyUFuncObject, UfuncData, data_of
-from fastact._core.driver.engine cimport run_any
-from fastact._core.driver.kernel cimport MAX_INPUTS, Kernel
-from fastact._core.driver.rows cimport rows_loop
+from fastact._core.driver.kernel cimport MAX_INPUTS
 from fastact._core.runtime.locks cimport load, store
 
 import numpy as np
@@ -26,17 +24,6 @@ _made = []                        # all ufuncs; never freed
 cdef dict _modules = sys.modules
 cdef object _registration = threading.RLock()    # held where they are registered
 bfloat16_type = -1
-
-
-cdef void ufunc_loop(
-    char **args, const cnp.npy_intp *dimensions, const cnp.npy_intp *steps, void *data
-) noexcept nogil:
-    run_any(<const Kernel *> data, args, dimensions[0], <const Py_ssize_t *> steps)
-
-
-cdef cnp.PyUFuncGenericFunction loop_of_ufunc(const UfuncData *data) noexcept:
-    """The function that NumPy calls for each inner loop of a ufunc."""
-    return <cnp.PyUFuncGenericFunction> (rows_loop if data.on_rows else ufunc_loop)
 
 
 cdef int add_ufunc(object ufunc) except -1:
@@ -56,7 +43,7 @@ cdef int add_bfloat16(object ufunc, int type_number) except -1:
     for i in range(data.nin + 1):
         types[i] = type_number
     return PyUFunc_RegisterLoopForType(
-        <PyUFuncObject *> ufunc, type_number, loop_of_ufunc(data), types, &data.bfloat16)
+        <PyUFuncObject *> ufunc, type_number, data.loop, types, &data.bfloat16)
 
 
 cdef int look_for_bfloat16() except -1:

@@ -17,6 +17,10 @@ cdef extern from *:
         object self, PyObject *const *args, size_t nargsf, PyObject *kwnames
     )
 
+    Py_ssize_t PyVectorcall_NARGS(size_t nargsf)
+    PyObject *PyTuple_GET_ITEM(PyObject *tuple, Py_ssize_t i)
+    Py_ssize_t PyTuple_GET_SIZE(PyObject *tuple)
+
 cdef extern from "numpy/ufuncobject.h":
     ctypedef struct PyUFuncObject:
         void **data
@@ -30,6 +34,7 @@ cdef struct UfuncData:
     # Everything that a call needs. Its first member is the `data` array of the ufunc, so the
     # `data` pointer of the ufunc is also a pointer to this struct.
     void *data[MAX_LOOPS]
+    cnp.PyUFuncGenericFunction loop                  # which NumPy calls: the same for all types
     cnp.PyUFuncGenericFunction functions[MAX_LOOPS]
     char types[64]                # MAX_LOOPS * (MAX_INPUTS + 1)
     Kernel kernels[MAX_LOOPS]

@@ -5,11 +5,23 @@ from libc.string cimport memcpy
 from fastact._core.driver.kernel cimport MAX_INPUTS, Kernel
 
 cdef enum:
-    # Size of a block in bytes. The blocks of four operands and the conversion buffer take 20 KiB,
-    # less than the 32 KiB of the smallest L1 cache in use.
+    # Size of a block in bytes. The blocks of four operands, and what is copied to and from them, stay
+    # in the 32 KiB of the smallest L1 cache in use.
     BLOCK = 4096
-    # Space for one block per operand, the conversion buffer, and the alignment of the first block.
-    STACK = (MAX_INPUTS + 2) * BLOCK + 63
+    # That of an operation on one input: fewer tiles, and less time between them. With 8 KiB, strided
+    # calls take longer again.
+    LARGER_BLOCK = 6144
+    # Space for the blocks of four operands, and for 16-bit elements before their conversion.
+    STACK = (MAX_INPUTS + 1) * BLOCK + 2048
+
+
+cdef inline Py_ssize_t magnitude(Py_ssize_t step) noexcept nogil:
+    return step if step > 0 else -step
+
+
+cdef inline Py_ssize_t whole_lines(Py_ssize_t size) noexcept nogil:
+    """A size rounded up to a multiple of 64 bytes, the size of a cache line."""
+    return (size + 63) & ~<Py_ssize_t> 63
 
 
 cdef inline char *aligned(char *address) noexcept nogil:
@@ -75,11 +87,39 @@ cdef inline void copy_rows(
             memcpy(target + i * target_step, source + i * step, width)
 
 
-cdef inline void gather(
-    const Kernel *kernel, char *source, Py_ssize_t step, char *target, Py_ssize_t n
+cdef inline void copy_line(
+    const Kernel *kernel, char *source, Py_ssize_t step, char *target, Py_ssize_t target_step, Py_ssize_t n
 ) noexcept nogil:
-    """Copy n elements with a stride of `step` bytes to a contiguous block."""
-    if step == 2 * kernel.item and kernel.every_second != NULL:
+    """Copy n elements, contiguous on one side at least. Compilers make use of that, given it by name."""
+    cdef Py_ssize_t item = kernel.item
+    if target_step != item:
+        move(source, item, target, target_step, item, n)
+    elif step == 2 * item and kernel.every_second != NULL:
         kernel.every_second(source, target, n)
     else:
-        move(source, step, target, kernel.item, kernel.item, n)
+        move(source, step, target, item, item, n)
+
+
+cdef inline void copy_tile(
+    const Kernel *kernel, char *source, Py_ssize_t source_down, Py_ssize_t source_along,
+    char *target, Py_ssize_t target_down, Py_ssize_t target_along, Py_ssize_t rows, Py_ssize_t columns
+) noexcept nogil:
+    """Copy a tile to a contiguous block, or back, in the order in which the tile lies in memory."""
+    cdef Py_ssize_t i, item = kernel.item
+    if source_along == item and target_along == item:
+        copy_rows(source, source_down, target, target_down, columns * item, rows)
+    elif source_down == item and target_along == item and kernel.transpose != NULL:
+        kernel.transpose(source, source_along, target, target_down, columns, rows)
+    elif source_along == item and target_down == item and kernel.transpose != NULL:
+        kernel.transpose(source, source_down, target, target_along, rows, columns)
+    elif (source_down and magnitude(source_down) < magnitude(source_along)
+            or magnitude(target_down) < magnitude(target_along)):
+        for i in range(columns):
+            move(
+                source + i * source_along, source_down,
+                target + i * target_along, target_down, item, rows)
+    else:
+        for i in range(rows):
+            copy_line(
+                kernel, source + i * source_down, source_along,
+                target + i * target_down, target_along, columns)

@@ -1,14 +1,16 @@
+# cython: cdivision=True
 """The loop of all kernels: tiles, conversions and threads, independent of the activations.
 
 Design
 ------
-A kernel requires contiguous operands of the type in which it computes. Operands that meet this
-requirement go straight to it: `run` takes one dimension, without a plan. All others are processed by
-tiles, the parts of a matrix that two of the dimensions span, and `run_tile` is the only function that
-knows how: an operand that is contiguous within the tile is used where it is; a tile of any other
-input is gathered into a block in the L1 cache (and converted) before the kernel runs, and the output
-is scattered afterwards. One dimension is a matrix of one row. The rows of softmax are tiles, too, whose
-rows or columns are whole: `rows.pyx` finds them.
+A kernel requires contiguous operands of the type in which it computes. Operands of one dimension that
+meet this requirement go straight to it. All others are a grid of tiles, the parts of a matrix that two of
+the dimensions span, and `run_tile` is the only function that knows how to process one: an operand that
+is contiguous within the tile is used where it is; a tile of any other input is gathered into a block in
+the L1 cache (and converted) before the kernel runs, and the output is scattered afterwards. What is the
+same for all tiles is found out once, by `run_grid`. A grid is filled in by `run_blocks`, from one
+dimension, which is a matrix of one row; by `run_matrices`, from more; and by `rows.pyx`, for the rows of
+softmax, whose tiles have whole rows or columns.
 
 The columns of the matrix are the innermost dimension. Its rows are the next one, unless the elements of
 an operand lie closer together along another dimension, as in a matrix in column-major order. The rows
@@ -17,14 +19,14 @@ require another cache line. Rows that are long enough skip the blocks: each goes
 
 A large call is split over threads, each of which processes a contiguous share of it.
 
-That no input overlaps the output is for the callers to see to. `run_any` does so itself, for the
-loops of NumPy, whose operands may be anything.
+That no input overlaps the output is for the callers to see to. `ufunc_loop` does so itself: NumPy may
+call it with any operands.
 """
 
-cimport cython
+cimport numpy as cnp
 
-from fastact._core.driver.blocks cimport BLOCK, STACK, aligned, copy_rows, gather, move
-from fastact._core.driver.kernel cimport MAX_INPUTS, Kernel, call, call_rows
+from fastact._core.driver.blocks cimport BLOCK, STACK, aligned, copy_line, copy_tile, magnitude, whole_lines
+from fastact._core.driver.kernel cimport MAX_INPUTS, Kernel, all_steps, call, call_on_rows, call_rows
 from fastact._core.runtime.flags cimport flags_t, restore_flags, save_flags
 from fastact._core.runtime.threads cimport SHARE, split
 from fastact.activations.arithmetic cimport to_odd_float
@@ -52,8 +54,6 @@ cdef enum:
     # than the blocks. The second size is for calls in which no rows have to be copied.
     DIRECT = 128
     DIRECT_UNCOPIED = 320
-    # Number of elements of a tile of such rows, the unit in which they are split over threads.
-    DIRECT_TILE = 16384
 
 
 cdef void store_number(const Kernel *kernel, double value, void *target) noexcept nogil:
@@ -70,159 +70,213 @@ cdef void store_number(const Kernel *kernel, double value, void *target) noexcep
     restore_flags(flags)
 
 
-# -------------------------------------------------------------------- one tile
+# ----------------------------------------------------------------------- tiles
 
-cdef inline bint by_columns(Py_ssize_t row_step, Py_ssize_t column_step) noexcept nogil:
-    """Whether the stride along a column is the smaller one, as in column-major order.
-
-    Absolute values are compared, because squares of large strides would overflow.
-    """
-    return (row_step if row_step > 0 else -row_step) < (column_step if column_step > 0 else -column_step)
-
-
-cdef inline void gather_tile(
-    const Kernel *kernel, char *array, Py_ssize_t row_step, Py_ssize_t column_step,
-    char *block, Py_ssize_t rows, Py_ssize_t columns
-) noexcept nogil:
-    """Copy a tile to a contiguous block, reading it in memory order."""
-    cdef Py_ssize_t i, item = kernel.item
-    if rows == 1:
-        gather(kernel, array, column_step, block, columns)
-    elif column_step == item:
-        copy_rows(array, row_step, block, columns * item, columns * item, rows)
-    elif row_step == item and kernel.transpose != NULL:
-        kernel.transpose(array, column_step, block, columns * item, columns, rows)
-    elif row_step and by_columns(row_step, column_step):
-        for i in range(columns):
-            move(array + i * column_step, row_step, block + i * item, columns * item, item, rows)
-    else:
-        for i in range(rows):
-            gather(kernel, array + i * row_step, column_step, block + i * columns * item, columns)
-
-
-cdef inline void scatter_tile(
-    const Kernel *kernel, char *block, char *array, Py_ssize_t row_step, Py_ssize_t column_step,
-    Py_ssize_t rows, Py_ssize_t columns
-) noexcept nogil:
-    """Copy a contiguous block to a tile, the inverse of `gather_tile`."""
-    cdef Py_ssize_t i, item = kernel.item
-    if rows == 1:
-        move(block, item, array, column_step, item, columns)
-    elif column_step == item:
-        copy_rows(block, columns * item, array, row_step, columns * item, rows)
-    elif row_step == item and kernel.transpose != NULL:
-        kernel.transpose(block, columns * item, array, column_step, rows, columns)
-    elif by_columns(row_step, column_step):
-        for i in range(columns):
-            move(block + i * item, columns * item, array + i * column_step, row_step, item, rows)
-    else:
-        for i in range(rows):
-            move(block + i * columns * item, item, array + i * row_step, column_step, item, columns)
-
-
-cdef inline bint usable(const Tiles *tiles, int i, bint flat, Py_ssize_t columns) noexcept nogil:
-    """Whether the kernel takes operand i where it is; `flat`: it is contiguous within the tile."""
-    if tiles.kernel.load != NULL or tiles.ahead >> i & 1:
-        return False
-    if flat or (tiles.shared and i == tiles.kernel.nin - 1):
-        return True
-    return (tiles.shape == COLUMNS and (columns == 1 or tiles.along[i] == tiles.kernel.item)
-            and tiles.down[i] & (tiles.kernel.item - 1) == 0)
+cdef struct Blocks:
+    # The blocks of a thread, and what those of the inputs hold.
+    char *room
+    char *source[MAX_INPUTS]                         # the address that was copied; NULL for none
+    Py_ssize_t rows[MAX_INPUTS]
+    Py_ssize_t columns[MAX_INPUTS]
 
 
 cdef void run_tile(
-    const Tiles *tiles, Blocks *blocks, char **args, Py_ssize_t rows, Py_ssize_t columns
+    const Grid *grid, Blocks *blocks, char **line, Py_ssize_t column, Py_ssize_t rows, Py_ssize_t columns
 ) noexcept nogil:
-    """Run the kernel on a tile, through blocks where the operands are not contiguous."""
-    cdef const Kernel *kernel = tiles.kernel
+    """Run the kernel on a tile that starts at a column, through blocks where operands are not contiguous."""
+    cdef const Kernel *kernel = grid.kernel
     cdef char *now[MAX_INPUTS + 1]
     cdef Py_ssize_t elements[MAX_INPUTS + 1]         # from row to row of what the kernel gets
-    cdef char *source
+    cdef Py_ssize_t item = kernel.item, n = rows * columns
+    cdef char *array
+    cdef char *packed
+    cdef unsigned int here = grid.here
     cdef int i, shift, nin = kernel.nin
-    cdef Py_ssize_t row_step = 0, column_step = 0, n = rows * columns
-    cdef bint flat = False
-    for i in range(nin + 1):
-        row_step, column_step = tiles.down[i], tiles.along[i]
-        flat = (column_step == kernel.item or columns == 1) and (
-            rows == 1 or row_step == columns * kernel.item)
-        if usable(tiles, i, flat, columns):
-            now[i] = args[i]
+    for i in range(nin):
+        array = line[i] + column * grid.along[i]
+        if here >> i & 1:
+            now[i] = array
             continue
-        now[i] = blocks.data[i]
-        if i == nin or (
-                blocks.source[i] == args[i] and rows <= blocks.rows[i] and (
-                    columns == blocks.columns[i] or rows == 1 and columns < blocks.columns[i])):
-            continue                                 # the output, or what the last tile had, too
-        blocks.source[i], blocks.rows[i], blocks.columns[i] = args[i], rows, columns
-        if tiles.shared and i == nin - 1:
-            kernel.load(args[i], now[i], 1)          # not usable, so it must be converted
-        elif kernel.load == NULL:
-            gather_tile(kernel, args[i], row_step, column_step, now[i], rows, columns)
-        else:
-            source = args[i]
-            if not flat:
-                source = blocks.packed
-                gather_tile(kernel, args[i], row_step, column_step, source, rows, columns)
-            kernel.load(source, now[i], n)
-    if tiles.shape == ELEMENTS:
-        call(tiles.loop, nin, now, n)
-    elif tiles.shape == ROWS:
-        kernel.rows(now[0], now[1] if nin > 1 else NULL, now[nin], rows, columns)
+        now[i] = blocks.room + i * grid.block
+        if blocks.source[i] == array and blocks.rows[i] == rows and blocks.columns[i] == columns:
+            continue                                 # what the last tile had, too
+        blocks.source[i], blocks.rows[i], blocks.columns[i] = array, rows, columns
+        packed = array
+        if not grid.flat >> i & 1:
+            packed = now[i] if kernel.load == NULL else blocks.room + grid.packed
+            if rows == 1:
+                copy_line(kernel, array, grid.along[i], packed, item, columns)
+            else:
+                copy_tile(
+                    kernel, array, grid.down[i], grid.along[i], packed, columns * item, item, rows, columns)
+        if kernel.load != NULL:
+            kernel.load(packed, now[i], 1 if grid.shared and i == nin - 1 else n)
+    array = line[nin] + column * grid.along[nin]
+    now[nin] = array if here >> nin & 1 else blocks.room + grid.own * grid.block
+    if grid.shape == ELEMENTS:
+        call(grid.loop, nin, now, n)
+    elif grid.shape == ROWS:
+        call_on_rows(kernel, now, rows, columns)
     else:
-        shift = 3 if kernel.item == 8 else 2         # a division takes as long as the kernel of some rows
+        shift = 3 if item == 8 else 2                # a division takes as long as the kernel of some rows
         for i in range(nin + 1):
-            elements[i] = tiles.down[i] >> shift if now[i] == args[i] else columns
+            elements[i] = grid.down[i] >> shift if here >> i & 1 else columns
         kernel.columns(now[0], now[1] if nin > 1 else NULL, now[nin], elements, rows, columns)
-    if now[nin] == args[nin]:
+    if here >> nin & 1:
         return
-    if now[nin] == blocks.data[0]:
+    if grid.own == 0:
         blocks.source[0] = NULL
-    if kernel.store == NULL:
-        scatter_tile(kernel, now[nin], args[nin], row_step, column_step, rows, columns)
-    elif flat:
-        kernel.store(now[nin], args[nin], n)
+    packed = now[nin]
+    if kernel.store != NULL:
+        packed = array if grid.flat >> nin & 1 else blocks.room + grid.packed
+        kernel.store(now[nin], packed, n)
+    if packed == array:
+        return
+    if rows == 1:
+        copy_line(kernel, packed, item, array, grid.along[nin], columns)
     else:
-        kernel.store(now[nin], blocks.packed, n)
-        scatter_tile(kernel, blocks.packed, args[nin], row_step, column_step, rows, columns)
+        copy_tile(
+            kernel, packed, columns * item, item, array, grid.down[nin], grid.along[nin], rows, columns)
+
+
+cdef inline void run_direct(
+    const Grid *grid, char **line, Py_ssize_t column, Py_ssize_t rows, Py_ssize_t columns
+) noexcept nogil:
+    """Pass each row of a tile that starts at a column to the kernel where it is."""
+    cdef int i
+    cdef Py_ssize_t row
+    cdef char *args[MAX_INPUTS + 1]
+    cdef char *here[MAX_INPUTS + 1]
+    moved(grid, line, column, grid.along, args)
+    if grid.shape == ROWS and all_steps(grid.kernel, grid.down, columns * grid.kernel.item):
+        call_on_rows(grid.kernel, args, rows, columns)
+    elif grid.shape == ELEMENTS and columns < UNALIGNED:
+        call_rows(grid.loop, grid.kernel.nin, args, rows, grid.down, columns)
+    else:
+        for row in range(rows):
+            for i in range(grid.kernel.nin + 1):
+                here[i] = args[i] + row * grid.down[i]
+            if grid.shape == ROWS:
+                call_on_rows(grid.kernel, here, 1, columns)
+            else:
+                run_aligned(grid.kernel, grid.loop, here, columns, grid.along, False)
+
+
+cdef inline char **moved(
+    const Grid *grid, char **start, Py_ssize_t count, const Py_ssize_t *steps, char **args
+) noexcept nogil:
+    """Write where the operands are after so many steps; returns `args`."""
+    cdef int i
+    for i in range(grid.kernel.nin + 1):
+        args[i] = start[i] + count * steps[i]
+    return args
+
+
+cdef char **find_matrix(const Grid *grid, Py_ssize_t index, char **matrix) noexcept nogil:
+    """Where the matrix of an index starts, for each operand; written to `matrix` if it is not the first."""
+    cdef const Plan *plan = grid.plan
+    cdef int i, k, operands = grid.kernel.nin + 1
+    if index == 0:
+        return grid.data
+    for i in range(operands):
+        matrix[i] = grid.data[i]
+    for k in range(1, plan.ndim):
+        if k != grid.dim:
+            for i in range(operands):
+                matrix[i] += index % plan.dims[k] * plan.steps[k][i]
+            index //= plan.dims[k]
+    return matrix
+
+
+cdef void run_tiles(void *context, Py_ssize_t tile, Py_ssize_t stop) noexcept nogil:
+    """Process the tiles from `tile` to `stop`, the share of one thread."""
+    cdef const Grid *grid = <const Grid *> context
+    cdef char stack[STACK + 63]
+    cdef Blocks blocks
+    cdef char *other[MAX_INPUTS + 1]
+    cdef char *here[MAX_INPUTS + 1]
+    cdef char **matrix = grid.data
+    cdef char **line = grid.data                     # the row in which a tile starts
+    cdef Py_ssize_t index = tile, row = 0, column = 0, rows, columns, strips
+    blocks.room = aligned(stack)
+    if grid.rooms != NULL:
+        blocks.room = grid.rooms + tile // grid.unit * grid.room
+    # Not in a loop, which gcc would make a call of memset.
+    blocks.source[0] = blocks.source[1] = blocks.source[2] = NULL
+    if tile:
+        strips = parts(grid.columns, grid.wide)
+        index, column = index // strips, index % strips * grid.wide
+        strips = parts(grid.rows, grid.tall)
+        index, row = index // strips, index % strips * grid.tall
+        matrix = find_matrix(grid, index, other)
+        line = moved(grid, matrix, row, grid.down, here)
+    while True:
+        rows, columns = min(grid.tall, grid.rows - row), min(grid.wide, grid.columns - column)
+        if grid.direct:
+            run_direct(grid, line, column, rows, columns)
+        else:
+            run_tile(grid, &blocks, line, column, rows, columns)
+        tile += 1
+        if tile == stop:
+            return
+        column += grid.wide
+        if column >= grid.columns:
+            column, row = 0, row + grid.tall
+            if row >= grid.rows:
+                row, index = 0, index + 1
+                matrix = find_matrix(grid, index, other)
+            line = moved(grid, matrix, row, grid.down, here)
+
+
+cdef inline Py_ssize_t parts(Py_ssize_t n, Py_ssize_t size) noexcept nogil:
+    return 1 if n <= size else (n + size - 1) // size
+
+
+cdef void run_grid(Grid *grid, Py_ssize_t matrices, bint alone) noexcept nogil:
+    """Run the kernel on all tiles of a grid."""
+    cdef const Kernel *kernel = grid.kernel
+    cdef Py_ssize_t item = kernel.item, count
+    cdef unsigned int flat = 0, here = 0
+    cdef int i, nin = kernel.nin
+    cdef flags_t flags = save_flags()
+    grid.tall, grid.wide = min(grid.tall, grid.rows), min(grid.wide, grid.columns)
+    if not grid.direct:
+        grid.shared = (
+            kernel.shared_loop != NULL and grid.along[nin - 1] == 0 and grid.down[nin - 1] == 0)
+        grid.loop = kernel.shared_loop if grid.shared else kernel.loop
+        for i in range(nin + 1):
+            if (grid.along[i] == item or grid.columns == 1) and (grid.tall == 1 or (
+                    grid.down[i] == grid.columns * item and grid.wide == grid.columns)):
+                flat |= <unsigned int> 1 << i
+        if grid.ahead:
+            flat &= <unsigned int> 1 << nin
+        if grid.shared:
+            flat |= <unsigned int> 1 << (nin - 1)
+        if kernel.load == NULL:
+            here = flat
+            for i in range(nin + 1 if grid.shape == COLUMNS else 0):
+                if grid.along[i] == item and grid.down[i] & (item - 1) == 0:
+                    here |= <unsigned int> 1 << i
+        grid.flat, grid.here = flat, here
+        # The copies of rows are large, so that their output is made over the copy of the first input.
+        # Otherwise it has a block of its own: that of an input may be used again by the next tile.
+        grid.own = nin if grid.shape == ELEMENTS else 0
+        grid.block = whole_lines(grid.tall * grid.wide * kernel.block_item)
+        grid.packed = max(nin, grid.own + 1) * grid.block
+    count = matrices * parts(grid.rows, grid.tall) * parts(grid.columns, grid.wide)
+    if alone or count == 1:
+        run_tiles(grid, 0, count)
+    else:
+        split(run_tiles, grid, count, grid.unit, matrices * grid.rows * grid.columns)
+    restore_flags(flags)
 
 
 # --------------------------------------------------------------- one dimension
 
-cdef void run_blocks(
-    const Kernel *kernel, void *loop, char **args, Py_ssize_t n, const Py_ssize_t *steps, unsigned int ahead
-) noexcept nogil:
-    """Run `loop` on n elements as on a matrix of one row, in tiles of one block."""
-    cdef char stack[STACK]
-    cdef Tiles tiles
-    cdef Blocks blocks
-    cdef char *here[MAX_INPUTS + 1]
-    cdef Py_ssize_t size = BLOCK // kernel.block_item, start = 0
-    cdef Py_ssize_t *down = [0, 0, 0, 0]
-    cdef int i, nin = kernel.nin
-    tiles.kernel, tiles.loop, tiles.shape, tiles.ahead = kernel, loop, ELEMENTS, ahead
-    tiles.shared, tiles.down, tiles.along = loop != kernel.loop, down, steps
-    for i in range(nin + 1):
-        here[i] = args[i]
-    place_blocks(&blocks, aligned(stack), nin)
-    while True:
-        run_tile(&tiles, &blocks, here, 1, min(size, n - start))
-        start += size
-        if start >= n:
-            return
-        for i in range(nin + 1):
-            here[i] += size * steps[i]
+cdef inline bint is_streamed(const Kernel *kernel, Py_ssize_t n) noexcept nogil:
+    return n * kernel.item >= STREAM and kernel.stream != NULL
 
 
-cdef inline void place_blocks(Blocks *blocks, char *room, int nin) noexcept nogil:
-    cdef int i
-    # Not in a loop, which gcc would make a call of memset.
-    blocks.source[0] = blocks.source[1] = blocks.source[2] = NULL
-    for i in range(nin + 1):
-        blocks.data[i] = room + i * BLOCK
-    blocks.packed = room + (nin + 1) * BLOCK
-
-
-@cython.cdivision(True)
 cdef void run_aligned(
     const Kernel *kernel, void *loop, char **args, Py_ssize_t n, const Py_ssize_t *steps, bint streamed
 ) noexcept nogil:
@@ -278,46 +332,41 @@ cdef void run_streamed(
     kernel.stream(block, args[nin], 0)
 
 
-cdef void run_elements(
-    const Kernel *kernel, char **args, Py_ssize_t n, const Py_ssize_t *steps,
-    unsigned int ahead, bint streamed
-) noexcept nogil:
-    """The work of one thread on one dimension: straight to the kernel, or by blocks.
-
-    If bit i of `ahead` is set, elements of input i must be read before the output is written.
-    """
-    cdef int i, nin = kernel.nin
-    cdef bint direct = kernel.load == NULL and not ahead
-    cdef void *loop = kernel.loop
-    if kernel.shared_loop != NULL and steps[nin - 1] == 0:
-        loop = kernel.shared_loop
-    if direct and n != 1:
-        for i in range(nin + 1):
-            # The shared loop reads only one value of the last input.
-            if steps[i] != kernel.item and not (i == nin - 1 and loop != kernel.loop):
-                direct = False
-    if direct:
-        run_aligned(kernel, loop, args, n, steps, streamed)
-    else:
-        run_blocks(kernel, loop, args, n, steps, ahead)
-
-
-cdef struct Span:
-    # The operands of a call of one dimension that is split over threads.
-    const Kernel *kernel
-    char **args
-    const Py_ssize_t *steps
-    bint streamed
+cdef inline void *direct_loop(const Kernel *kernel, Py_ssize_t n, const Py_ssize_t *steps) noexcept nogil:
+    """The loop that takes n elements of each operand where they are; NULL if none does."""
+    cdef int i, last = kernel.nin - 1
+    # The shared loop reads only one value of the last input.
+    cdef bint shared = kernel.shared_loop != NULL and steps[last] == 0
+    if kernel.load != NULL:
+        return NULL
+    if n != 1:
+        for i in range(kernel.nin + 1):
+            if steps[i] != kernel.item and not (shared and i == last):
+                return NULL
+    return kernel.shared_loop if shared else kernel.loop
 
 
 cdef void run_span(void *context, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
-    """Process the elements from `start` to `stop`, the share of one thread."""
-    cdef const Span *span = <const Span *> context
+    """Process the elements from `start` to `stop` of one row, the share of one thread."""
+    cdef const Grid *grid = <const Grid *> context
     cdef char *here[MAX_INPUTS + 1]
     cdef int i
-    for i in range(span.kernel.nin + 1):
-        here[i] = span.args[i] + start * span.steps[i]
-    run_elements(span.kernel, here, stop - start, span.steps, 0, span.streamed)
+    for i in range(grid.kernel.nin + 1):
+        here[i] = grid.data[i] + start * grid.along[i]
+    run_aligned(
+        grid.kernel, grid.loop, here, stop - start, grid.along, is_streamed(grid.kernel, grid.columns))
+
+
+cdef void run_blocks(
+    const Kernel *kernel, char **args, Py_ssize_t n, const Py_ssize_t *steps, bint ahead, bint alone
+) noexcept nogil:
+    """Run a kernel on n elements as on a matrix of one row; `ahead`: see `Grid`."""
+    cdef Grid grid
+    cdef Py_ssize_t *down = [0, 0, 0, 0]
+    grid.kernel, grid.shape, grid.direct, grid.ahead = kernel, ELEMENTS, False, ahead
+    grid.data, grid.down, grid.along, grid.plan, grid.rooms = args, down, steps, NULL, NULL
+    grid.rows, grid.columns, grid.tall, grid.wide, grid.unit = 1, n, 1, kernel.fit, 1
+    run_grid(&grid, 1, alone)
 
 
 cdef void run(
@@ -334,214 +383,143 @@ cdef void run(
     steps : distance of consecutive elements in bytes, for each operand
     alone : whether to use the calling thread only
     """
-    cdef flags_t flags = save_flags()
-    cdef bint streamed = n * kernel.item >= STREAM and kernel.stream != NULL
-    cdef Span span
+    cdef flags_t flags
+    cdef Grid grid
+    cdef void *loop = direct_loop(kernel, n, steps)
+    if loop == NULL:
+        run_blocks(kernel, args, n, steps, False, alone)
+        return
+    flags = save_flags()
     if alone or n < 2 * SHARE:
-        run_elements(kernel, args, n, steps, 0, streamed)
+        run_aligned(kernel, loop, args, n, steps, is_streamed(kernel, n))
     else:
-        span.kernel, span.args, span.steps, span.streamed = kernel, args, steps, streamed
+        grid.kernel, grid.loop, grid.data, grid.along, grid.columns = kernel, loop, args, steps, n
         # Shares are multiples of 64 elements, so that two threads rarely write to one cache line.
-        split(run_span, &span, n, 64, n)
+        split(run_span, &grid, n, 64, n)
     restore_flags(flags)
 
 
 cdef void run_one(const Kernel *kernel, char **args) noexcept nogil:
     """Apply a kernel to one element of each operand."""
-    cdef flags_t flags = save_flags()
-    cdef Py_ssize_t steps[MAX_INPUTS + 1]
-    cdef int i
-    if kernel.load == NULL:
-        call(kernel.loop, kernel.nin, args, 1)
+    cdef flags_t flags
+    cdef Py_ssize_t *steps = [kernel.item, kernel.item, kernel.item, kernel.item]
+    if kernel.load != NULL:
+        run_blocks(kernel, args, 1, steps, False, True)
     else:
-        for i in range(kernel.nin + 1):
-            steps[i] = kernel.item
-        run_blocks(kernel, kernel.loop, args, 1, steps, 0)
-    restore_flags(flags)
+        flags = save_flags()
+        call(kernel.loop, kernel.nin, args, 1)
+        restore_flags(flags)
 
 
-@cython.cdivision(True)
-cdef unsigned int overlapping(
-    const Kernel *kernel, char **args, Py_ssize_t n, const Py_ssize_t *steps, bint *sequence
+ctypedef enum overlap_t:
+    APART, AHEAD, SEQUENCE
+
+
+cdef overlap_t overlap(
+    const Kernel *kernel, char **args, Py_ssize_t n, const Py_ssize_t *steps
 ) noexcept nogil:
-    """A bit mask of the inputs that share memory with other elements of the output.
+    """How inputs share memory with other elements of the output.
 
-    `sequence` is set if an element may depend on an earlier one, as in the `reduce` and
-    `accumulate` methods of a ufunc. Otherwise each of these inputs is ahead of the output:
-    its elements are read before they are overwritten.
+    SEQUENCE: an element may depend on an earlier one, as in the `reduce` and `accumulate` methods of a
+    ufunc. AHEAD: elements of an input must be read before they are overwritten. APART: neither.
     """
     cdef int i, nin = kernel.nin
     cdef Py_ssize_t step = steps[nin], span = (n - 1) * step, between, apart
     cdef Py_ssize_t size = step if step > 0 else -step
     cdef char *low = args[nin] + min(0, span)
     cdef char *high = args[nin] + max(0, span) + kernel.item
-    cdef unsigned int found = 0
-    sequence[0] = n > 1 and step == 0
+    cdef overlap_t found = APART
+    if n == 1:
+        return APART
+    if step == 0:
+        return SEQUENCE
     for i in range(nin):
         if args[i] == args[nin] and steps[i] == step:
             continue
         span = (n - 1) * steps[i]
         if args[i] + min(0, span) >= high or args[i] + max(0, span) + kernel.item <= low:
             continue
-        if steps[i] != step or step == 0:
-            sequence[0] = n > 1
-            continue
+        if steps[i] != step:
+            return SEQUENCE
         between = args[i] - args[nin]
         apart = between % size
         apart += size if apart < 0 else 0
         if apart >= kernel.item and size - apart >= kernel.item:
             continue                                 # interleaved, such as columns of one array
-        found |= <unsigned int> 1 << i
         if apart != 0 or (between > 0) != (step > 0):
-            sequence[0] = n > 1
+            return SEQUENCE
+        found = AHEAD
     return found
 
 
-cdef void run_any(
-    const Kernel *kernel, char **args, Py_ssize_t n, const Py_ssize_t *steps
+cdef void ufunc_loop(
+    char **args, const cnp.npy_intp *dimensions, const cnp.npy_intp *steps, void *data
 ) noexcept nogil:
-    """Do the same as `run` for operands that may overlap in any way."""
-    cdef flags_t flags
-    cdef int i
-    cdef bint sequence
-    cdef unsigned int ahead = overlapping(kernel, args, n, steps, &sequence)
-    cdef Py_ssize_t element
+    """The inner loop of a ufunc of elements. The operands may overlap in any way."""
+    cdef const Kernel *kernel = <const Kernel *> data
+    cdef const Py_ssize_t *distances = <const Py_ssize_t *> steps
+    cdef Py_ssize_t n = dimensions[0], element
+    cdef overlap_t found = overlap(kernel, args, n, distances)
     cdef char *here[MAX_INPUTS + 1]
-    if not sequence and not ahead:
-        run(kernel, args, n, steps, False)
-        return
-    flags = save_flags()
-    if sequence:
+    cdef int i
+    if found == APART:
+        run(kernel, args, n, distances, False)
+    elif found == AHEAD:
+        run_blocks(kernel, args, n, distances, True, True)
+    else:
         for element in range(n):
             for i in range(kernel.nin + 1):
                 here[i] = args[i] + element * steps[i]
-            run_elements(kernel, here, 1, steps, 0, False)
-    else:
-        run_elements(kernel, args, n, steps, ahead, False)
-    restore_flags(flags)
+            run(kernel, here, 1, distances, True)
 
 
 # ------------------------------------------------------------- more dimensions
 
-cdef struct Grid:
-    # How a plan of two dimensions or more is divided into tiles.
-    const Plan *plan
-    Tiles tiles
-    Py_ssize_t steps[2][MAX_INPUTS + 1]              # those that `tiles` refers to
-    bint direct                   # whether rows go to the kernel without a block
-    int down                      # the dimension along the rows
-    Py_ssize_t tall               # rows of a tile
-    Py_ssize_t wide               # columns of a tile
-    Py_ssize_t bands              # tiles that a column of the matrix is divided into
-    Py_ssize_t strips             # tiles that a row of the matrix is divided into
-
-
-cdef void run_direct(const Tiles *tiles, char **args, Py_ssize_t rows, Py_ssize_t columns) noexcept nogil:
-    """Pass each row of a tile to the kernel. This moves the addresses in `args`."""
-    cdef int i, nin = tiles.kernel.nin
-    if columns < UNALIGNED:
-        call_rows(tiles.loop, nin, args, rows, tiles.down, columns)
-        return
-    for _ in range(rows):
-        run_aligned(tiles.kernel, tiles.loop, args, columns, tiles.along, False)
-        for i in range(nin + 1):
-            args[i] += tiles.down[i]
-
-
-cdef void run_tiles(void *context, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
-    """Process the tiles from `start` to `stop`, the share of one thread."""
-    cdef const Grid *grid = <const Grid *> context
-    cdef const Plan *plan = grid.plan
-    cdef const Tiles *tiles = &grid.tiles
-    cdef char stack[STACK]
-    cdef Blocks blocks
-    cdef char *matrix[MAX_INPUTS + 1]
-    cdef char *args[MAX_INPUTS + 1]
-    cdef Py_ssize_t tile, index, band, strip, row, column, rows, columns, left
-    cdef int i, k, operands = plan.kernel.nin + 1
-    cdef flags_t flags = save_flags()
-    place_blocks(&blocks, aligned(stack), operands - 1)
-    for tile in range(start, stop):
-        strip, index = tile % grid.strips, tile // grid.strips
-        band, left = index % grid.bands, index // grid.bands
-        if tile == start or (band == 0 and strip == 0):
-            # The first tile of a matrix: its place follows from the other dimensions.
-            for i in range(operands):
-                matrix[i] = plan.data[i]
-            for k in range(1, plan.ndim):
-                if k != grid.down:
-                    for i in range(operands):
-                        matrix[i] += left % plan.dims[k] * plan.steps[i][k]
-                    left //= plan.dims[k]
-        row, column = band * grid.tall, strip * grid.wide
-        rows = min(grid.tall, plan.dims[grid.down] - row)
-        columns = min(grid.wide, plan.dims[0] - column)
-        for i in range(operands):
-            args[i] = matrix[i] + row * tiles.down[i] + column * tiles.along[i]
-        if grid.direct:
-            run_direct(tiles, args, rows, columns)
-        else:
-            run_tile(tiles, &blocks, args, rows, columns)
-    restore_flags(flags)
-
-
 cdef int closest(const Plan *plan, int i) noexcept nogil:
     """The dimension along which the elements of operand i are the closest."""
     cdef int k, found = 0
-    if plan.steps[i][0] == 0:
+    if plan.steps[0][i] == 0:
         return 0
     for k in range(1, plan.ndim):
-        if plan.steps[i][k] and by_columns(plan.steps[i][k], plan.steps[i][found]):
+        if plan.steps[k][i] and magnitude(plan.steps[k][i]) < magnitude(plan.steps[found][i]):
             found = k
     return found
 
 
-cdef void run_plan(Plan *plan, bint alone) noexcept nogil:
-    """Apply a kernel to all elements of a plan; on the calling thread only, if `alone`.
+cdef inline Py_ssize_t fitting(Py_ssize_t count, Py_ssize_t length, Py_ssize_t size) noexcept nogil:
+    """How many of so many rows or columns of a length fit into a tile. Divisions are slow."""
+    return count if count * length <= size else size // length
+
+
+cdef void run_matrices(Plan *plan, bint alone) noexcept nogil:
+    """Apply a kernel to a plan of two dimensions or more; on the calling thread only, if `alone`.
 
     An input may be the output. It must not overlap the output otherwise.
     """
     cdef const Kernel *kernel = plan.kernel
     cdef Grid grid
-    cdef Tiles *tiles = &grid.tiles
-    cdef Py_ssize_t *along = grid.steps[0]
-    cdef Py_ssize_t *down = grid.steps[1]
-    cdef Py_ssize_t size = BLOCK // kernel.block_item, columns = plan.dims[0], count
-    cdef int i, last = kernel.nin - 1
+    cdef Py_ssize_t columns = plan.dims[0], size = kernel.fit, matrices = 1
+    cdef int i, k, dim = 0
     cdef bint copied = False
     for i in range(kernel.nin + 1):
-        along[i] = plan.steps[i][0]
-    if plan.ndim == 1:
-        run(kernel, plan.data, plan.n, along, alone)
-        return
-    grid.plan, grid.down = plan, 0
-    for i in range(kernel.nin + 1):
-        copied = copied or plan.steps[i][1] not in (0, columns * kernel.item)
-    grid.direct = kernel.load == NULL and (
+        copied = copied or plan.steps[1][i] not in (0, columns * kernel.item)
+        dim = max(dim, closest(plan, i))
+    grid.kernel, grid.shape, grid.ahead, grid.rooms, grid.unit = kernel, ELEMENTS, False, NULL, 1
+    grid.loop = direct_loop(kernel, columns, plan.steps[0])
+    grid.direct = not dim and grid.loop != NULL and (
         columns * kernel.item >= (DIRECT if copied else DIRECT_UNCOPIED))
-    for i in range(kernel.nin + 1):
-        grid.down = max(grid.down, closest(plan, i))
-        if plan.steps[i][0] != kernel.item and not (
-                i == last and plan.steps[i][0] == 0 and kernel.shared_loop != NULL):
-            grid.direct = False
-    if grid.down:
-        grid.direct = False
-        grid.tall = min(TILE_ROWS, plan.dims[grid.down])
-        grid.wide = min(columns, size // grid.tall)
+    if grid.direct:
+        size = DIRECT_TILE
+    grid.plan, grid.dim = plan, dim if dim else 1
+    grid.data, grid.along, grid.down = plan.data, plan.steps[0], plan.steps[grid.dim]
+    grid.rows, grid.columns = plan.dims[grid.dim], columns
+    if dim:
+        grid.tall = min(TILE_ROWS, grid.rows)
+        grid.wide = fitting(columns, grid.tall, BLOCK // kernel.block_item)
     else:
-        grid.down = 1
-        grid.wide = min(columns, DIRECT_TILE if grid.direct else size)
-        grid.tall = max(1, (DIRECT_TILE if grid.direct else size) // grid.wide)
-    for i in range(kernel.nin + 1):
-        down[i] = plan.steps[i][grid.down]
-    tiles.kernel, tiles.shape, tiles.ahead, tiles.down, tiles.along = kernel, ELEMENTS, 0, down, along
-    tiles.shared = kernel.shared_loop != NULL and along[last] == 0 and (
-        grid.direct or down[last] == 0)
-    tiles.loop = kernel.shared_loop if tiles.shared else kernel.loop
-    grid.bands = (plan.dims[grid.down] + grid.tall - 1) // grid.tall
-    grid.strips = (columns + grid.wide - 1) // grid.wide
-    count = plan.n // (columns * plan.dims[grid.down]) * grid.bands * grid.strips
-    if alone:
-        run_tiles(&grid, 0, count)
-    else:
-        split(run_tiles, &grid, count, 1, plan.n)
+        grid.wide = min(columns, size)
+        grid.tall = fitting(grid.rows, grid.wide, size)
+    for k in range(1, plan.ndim):
+        if k != grid.dim:
+            matrices *= plan.dims[k]
+    run_grid(&grid, matrices, alone)

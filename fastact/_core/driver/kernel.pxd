@@ -34,6 +34,7 @@ cdef struct Kernel:
     int nin
     Py_ssize_t item           # size of an array element in bytes
     Py_ssize_t block_item     # size of an element of the computation type in bytes
+    Py_ssize_t fit            # elements of that type that fit into a block
 
 
 cdef inline void call(void *loop, int nin, char **args, Py_ssize_t n) noexcept nogil:
@@ -67,6 +68,22 @@ cdef inline void call_rows(
             c += row_steps[2]
         if nin > 2:
             d += row_steps[3]
+
+
+cdef inline void call_on_rows(
+    const Kernel *kernel, char **args, Py_ssize_t rows, Py_ssize_t n
+) noexcept nogil:
+    """Call a kernel over rows of n elements that lie behind each other."""
+    kernel.rows(args[0], args[1] if kernel.nin > 1 else NULL, args[kernel.nin], rows, n)
+
+
+cdef inline bint all_steps(const Kernel *kernel, const Py_ssize_t *steps, Py_ssize_t step) noexcept nogil:
+    """Whether the steps of all operands are the same."""
+    cdef int i
+    for i in range(kernel.nin + 1):
+        if steps[i] != step:
+            return False
+    return True
 
 
 cdef inline void *loop_of(dict table, str name) except NULL:

@@ -13,26 +13,16 @@ one overlaps the output, results without dimensions, and shapes that do not fit.
 
 cimport numpy as cnp
 
-from fastact._core.driver.engine cimport MAX_DIMS, Plan, run_plan
+from fastact._core.driver.blocks cimport magnitude
+from fastact._core.driver.engine cimport MAX_DIMS, Plan, run, run_matrices
 from fastact._core.driver.kernel cimport Kernel
+from fastact._core.runtime.arrays cimport (
+    PyArray_BYTES, PyArray_DIMS, PyArray_NDIM, PyArray_STRIDES, PyArray_TYPE, PyArrayObject,
+)
 from fastact._core.runtime.memory cimport new_array
 from fastact._core.runtime.threads cimport RELEASE
 
 cnp.import_array()
-
-cdef extern from "numpy/ndarrayobject.h":
-    ctypedef struct PyArrayObject:
-        pass
-    int PyArray_NDIM(PyArrayObject *a)
-    cnp.npy_intp *PyArray_DIMS(PyArrayObject *a)
-    cnp.npy_intp *PyArray_STRIDES(PyArrayObject *a)
-    char *PyArray_BYTES(PyArrayObject *a)
-    int PyArray_TYPE(PyArrayObject *a)
-
-
-cdef inline Py_ssize_t magnitude(Py_ssize_t step) noexcept nogil:
-    return step if step > 0 else -step
-
 
 cdef bint broadcast(PyArrayObject **operands, int count, PyArrayObject *out, Plan *plan) noexcept:
     """Fill in the dimensions and steps, the last dimension first. False if the shapes do not fit.
@@ -50,21 +40,20 @@ cdef bint broadcast(PyArrayObject **operands, int count, PyArrayObject *out, Pla
         return False
     for k in range(plan.ndim):
         plan.dims[k] = 1
-        for i in range(count + 1):
-            plan.steps[i][k] = 0
         for i in range(count):
             ndim = PyArray_NDIM(operands[i]) if operands[i] != NULL else 0
             length = PyArray_DIMS(operands[i])[ndim - 1 - k] if k < ndim else 1
+            plan.steps[k][i] = PyArray_STRIDES(operands[i])[ndim - 1 - k] if length != 1 else 0
             if length != 1:
-                plan.steps[i][k] = PyArray_STRIDES(operands[i])[ndim - 1 - k]
                 if plan.dims[k] != 1 and plan.dims[k] != length:
                     return False
                 plan.dims[k] = length
+        plan.steps[k][count] = 0
         if out != NULL:
             if PyArray_DIMS(out)[plan.ndim - 1 - k] != plan.dims[k]:
                 return False
             if plan.dims[k] != 1:
-                plan.steps[count][k] = PyArray_STRIDES(out)[plan.ndim - 1 - k]
+                plan.steps[k][count] = PyArray_STRIDES(out)[plan.ndim - 1 - k]
         plan.n *= plan.dims[k]
     return plan.n > 0
 
@@ -76,8 +65,8 @@ cdef int order(const Plan *plan, int operands, int a, int b) noexcept nogil:
     """
     cdef int i, found = 0
     for i in range(operands):
-        if plan.steps[i][a] and plan.steps[i][b]:
-            if magnitude(plan.steps[i][b]) <= magnitude(plan.steps[i][a]):
+        if plan.steps[a][i] and plan.steps[b][i]:
+            if magnitude(plan.steps[b][i]) <= magnitude(plan.steps[a][i]):
                 found = -1
             elif found == 0:
                 found = 1
@@ -115,7 +104,7 @@ cdef object new_result(Plan *plan, int nin, const int *axes, int type_number, Py
     for i in range(plan.ndim):
         strides[plan.ndim - 1 - axes[i]] = step
         if plan.dims[axes[i]] != 1:
-            plan.steps[nin][axes[i]] = step
+            plan.steps[axes[i]][nin] = step
         step *= plan.dims[axes[i]]
     for i in range(plan.ndim):
         dims[i] = plan.dims[plan.ndim - 1 - i]
@@ -125,25 +114,24 @@ cdef object new_result(Plan *plan, int nin, const int *axes, int type_number, Py
 cdef void merge(const Plan *source, int operands, const int *axes, Plan *plan) noexcept nogil:
     """Write the dimensions in the order of `axes`, and merge adjacent ones that are contiguous.
 
-    The steps of the output become positive.
+    The steps of the output become positive: `plan.data`, which is given, moves to the element of the
+    lowest address of the output.
     """
     cdef int i, j, k
     cdef bint one
-    plan.kernel, plan.ndim, plan.n = source.kernel, 0, source.n
-    for i in range(operands):
-        plan.data[i] = source.data[i]
+    plan.ndim, plan.n = 0, source.n
     for j in range(source.ndim):
         k = axes[j]
         if source.dims[k] == 1 and (plan.ndim or j < source.ndim - 1):
             continue
         one = plan.ndim > 0
         for i in range(operands):
-            plan.steps[i][plan.ndim] = source.steps[i][k]
-            if source.steps[operands - 1][k] < 0:
-                plan.data[i] += (source.dims[k] - 1) * source.steps[i][k]
-                plan.steps[i][plan.ndim] = -source.steps[i][k]
-            if one and plan.steps[i][plan.ndim] != (
-                    plan.steps[i][plan.ndim - 1] * plan.dims[plan.ndim - 1]):
+            plan.steps[plan.ndim][i] = source.steps[k][i]
+            if source.steps[k][operands - 1] < 0:
+                plan.data[i] += (source.dims[k] - 1) * source.steps[k][i]
+                plan.steps[plan.ndim][i] = -source.steps[k][i]
+            if one and plan.steps[plan.ndim][i] != (
+                    plan.steps[plan.ndim - 1][i] * plan.dims[plan.ndim - 1]):
                 one = False
         if one:
             plan.dims[plan.ndim - 1] *= source.dims[k]
@@ -157,20 +145,15 @@ cdef bint distinct(const Plan *plan, int nin, Py_ssize_t item) noexcept nogil:
 
     Conservative: False for some layouts of which that is true.
     """
-    cdef Py_ssize_t extent = item
-    cdef int k, found
-    cdef bint used[MAX_DIMS]
+    cdef Py_ssize_t step, extent
+    cdef int j, k
     for k in range(plan.ndim):
-        used[k] = False
-    for _ in range(plan.ndim):
-        found = -1
-        for k in range(plan.ndim):
-            if not used[k] and (found < 0 or plan.steps[nin][k] < plan.steps[nin][found]):
-                found = k
-        if plan.steps[nin][found] < extent and plan.dims[found] > 1:
+        step, extent = plan.steps[k][nin], item
+        for j in range(plan.ndim):
+            if j != k and plan.steps[j][nin] <= step:
+                extent += (plan.dims[j] - 1) * plan.steps[j][nin]
+        if step < extent and plan.dims[k] > 1:
             return False
-        used[found] = True
-        extent += (plan.dims[found] - 1) * plan.steps[nin][found]
     return True
 
 
@@ -184,18 +167,25 @@ cdef bint apart(const Plan *plan, int nin, Py_ssize_t item) noexcept nogil:
     cdef int i, k
     cdef bint same
     for k in range(plan.ndim):
-        stop += (plan.dims[k] - 1) * plan.steps[nin][k]
+        stop += (plan.dims[k] - 1) * plan.steps[k][nin]
     for i in range(nin):
         same = plan.data[i] == plan.data[nin]
         low, high = <Py_ssize_t> plan.data[i], <Py_ssize_t> plan.data[i] + item
         for k in range(plan.ndim):
-            span = (plan.dims[k] - 1) * plan.steps[i][k]
+            span = (plan.dims[k] - 1) * plan.steps[k][i]
             low += min(0, span)
             high += max(0, span)
-            same = same and plan.steps[i][k] == plan.steps[nin][k]
+            same = same and plan.steps[k][i] == plan.steps[k][nin]
         if not same and low < stop and start < high:
             return False
     return True
+
+
+cdef inline void run_merged(Plan *plan, bint alone) noexcept nogil:
+    if plan.ndim == 1:
+        run(plan.kernel, plan.data, plan.n, plan.steps[0], alone)
+    else:
+        run_matrices(plan, alone)
 
 
 cdef bint run_alone_on(
@@ -218,22 +208,22 @@ cdef bint run_alone_on(
     cdef Plan given, plan
     cdef int axes[MAX_DIMS]
     cdef int i, k, count = kernel.nin + 1
-    given.kernel, given.ndim, given.n = kernel, ndim, 1
+    plan.kernel, given.ndim, given.n = kernel, ndim, 1
     for k in range(ndim):
         given.dims[k] = shape[ndim - 1 - k]
         given.n *= given.dims[k]
     if ndim == 0:                                    # as an array of one
         given.ndim = given.dims[0] = 1
     for i in range(count):
-        given.data[i] = operands[i]
-        given.steps[i][0] = 0
+        plan.data[i] = operands[i]
+        given.steps[0][i] = 0
         for k in range(ndim):
-            given.steps[i][k] = strides[i * ndim + ndim - 1 - k] if given.dims[k] != 1 else 0
+            given.steps[k][i] = strides[i * ndim + ndim - 1 - k] if given.dims[k] != 1 else 0
     sort(&given, count, axes)
     merge(&given, count, axes, &plan)
     if not apart(&plan, kernel.nin, kernel.item):
         return False
-    run_plan(&plan, True)
+    run_merged(&plan, True)
     return True
 
 
@@ -259,11 +249,10 @@ cdef object run_arrays(const Kernel *kernel, void **operands, char **values, voi
     cdef object result
     if not broadcast(arrays, nin, <PyArrayObject *> out, &given):
         return None
-    given.kernel = kernel
+    plan.kernel = kernel
     for i in range(nin):
-        given.data[i] = values[i]
+        plan.data[i] = PyArray_BYTES(arrays[i]) if arrays[i] != NULL else values[i]
         if arrays[i] != NULL:
-            given.data[i] = PyArray_BYTES(arrays[i])
             type_number = PyArray_TYPE(arrays[i])
     if out != NULL:
         sort(&given, nin + 1, axes)
@@ -271,14 +260,14 @@ cdef object run_arrays(const Kernel *kernel, void **operands, char **values, voi
     else:
         sort(&given, nin, axes)
         result = new_result(&given, nin, axes, type_number, kernel.item)
-    given.data[nin] = PyArray_BYTES(<PyArrayObject *> result)
+    plan.data[nin] = PyArray_BYTES(<PyArrayObject *> result)
     merge(&given, nin + 1, axes, &plan)
     if out != NULL and not (
             distinct(&plan, nin, kernel.item) and apart(&plan, nin, kernel.item)):
         return None
     if plan.n < RELEASE:
-        run_plan(&plan, False)
+        run_merged(&plan, False)
     else:
         with nogil:
-            run_plan(&plan, False)
+            run_merged(&plan, False)
     return result

@@ -1,3 +1,4 @@
+# cython: cdivision=True
 """Kernels whose results depend on a row of each operand, as those of softmax.
 
 Design
@@ -14,16 +15,15 @@ the first time, when results have been written. So a room that was allocated is 
 Rows are split over threads, a row is not. No order of additions depends on the number of threads.
 """
 
-cimport cython
 cimport numpy as cnp
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 
-from fastact._core.driver.blocks cimport aligned
-from fastact._core.driver.engine cimport COLUMNS, ROWS, Blocks, Tiles, run_tile
-from fastact._core.driver.kernel cimport Kernel
+from fastact._core.driver.blocks cimport aligned, whole_lines
+from fastact._core.driver.engine cimport COLUMNS, DIRECT_TILE, ROWS, Grid, run_grid
+from fastact._core.driver.kernel cimport Kernel, all_steps, call_on_rows
 from fastact._core.kernels.sizes cimport WIDTH
 from fastact._core.runtime.flags cimport flags_t, restore_flags, save_flags
-from fastact._core.runtime.threads cimport split, threads_for
+from fastact._core.runtime.threads cimport SHARE, threads_for
 
 cdef extern from *:
     """
@@ -46,11 +46,9 @@ cdef extern from *:
 
 cdef enum:
     OPERANDS = 3                  # at most two inputs, and the output
-    # Bytes of the room on the stack, for the copies of the inputs and their elements before they are
-    # converted. The stack of a thread may be small: with the kernels, a call takes 32 KiB at most.
+    # Bytes for the copies of the inputs and their elements before they are converted, if on the stack,
+    # which may be small in a thread: with the kernels, a call takes 32 KiB at most.
     ROOM = 12288
-    # Elements of WIDTH rows from which a thread may get fewer rows.
-    WHOLE = 16384
     # Bytes up to which a call allocates rooms for several threads.
     ROOMS = 1 << 25
     # Elements up to which rows are transposed, if there are FEW of them or more. Float32 rows of 10
@@ -59,108 +57,22 @@ cdef enum:
     FEW = 4
 
 
-cdef struct Batch:
-    # The rows of a call. The steps are in bytes.
-    const Kernel *kernel
-    char **args
-    const Py_ssize_t *row_steps   # from row to row
-    const Py_ssize_t *steps       # from element to element of a row
-    Py_ssize_t n                  # elements of a row
-    bint across                   # whether the kernel gets the rows side by side
-    Py_ssize_t row_room           # bytes that the copies of a row take
-    char *rooms                   # where a row takes more than ROOM, else NULL:
-    Py_ssize_t room               # of so many bytes each,
-    Py_ssize_t unit               # for so many rows each
-
-
-cdef inline bint all_steps(const Batch *batch, const Py_ssize_t *steps, Py_ssize_t step) noexcept nogil:
-    cdef int i
-    for i in range(batch.kernel.nin + 1):
-        if steps[i] != step:
-            return False
-    return True
-
-
-cdef inline bint contiguous(const Batch *batch) noexcept nogil:
+cdef inline bint contiguous(const Kernel *kernel, Py_ssize_t n, const Py_ssize_t *steps) noexcept nogil:
     """Whether the kernel can use each row where it is."""
-    return batch.kernel.load == NULL and (
-        batch.n == 1 or all_steps(batch, batch.steps, batch.kernel.item))
+    return kernel.load == NULL and (n == 1 or all_steps(kernel, steps, kernel.item))
 
 
-@cython.cdivision(True)
-cdef inline bint side_by_side(const Batch *batch) noexcept nogil:
+cdef inline bint side_by_side(
+    const Kernel *kernel, const Py_ssize_t *row_steps, const Py_ssize_t *steps
+) noexcept nogil:
     """Whether the kernel can use the rows where they are, side by side."""
     cdef int i
-    if batch.kernel.load != NULL or not all_steps(batch, batch.row_steps, batch.kernel.item):
+    if kernel.load != NULL or not all_steps(kernel, row_steps, kernel.item):
         return False
-    for i in range(batch.kernel.nin + 1):
-        if batch.steps[i] % batch.kernel.item:
+    for i in range(kernel.nin + 1):
+        if steps[i] & (kernel.item - 1):
             return False
     return True
-
-
-cdef inline Py_ssize_t whole_lines(Py_ssize_t size) noexcept nogil:
-    """A size rounded up to a multiple of 64 bytes, the size of a cache line."""
-    return (size + 63) & ~<Py_ssize_t> 63
-
-
-cdef void run_direct_rows(void *context, Py_ssize_t row, Py_ssize_t stop) noexcept nogil:
-    """Process the rows from `row` to `stop`, as one thread does, where each is contiguous.
-
-    `run_row_tiles` would give the same, 150 instructions later.
-    """
-    cdef const Batch *batch = <const Batch *> context
-    cdef const Kernel *kernel = batch.kernel
-    cdef Py_ssize_t count = 1
-    cdef char *now[OPERANDS]
-    if all_steps(batch, batch.row_steps, batch.n * kernel.item):
-        count = stop - row
-    now[1] = NULL
-    while row < stop:
-        find_rows(batch, row, now)
-        kernel.rows(now[0], now[1], now[kernel.nin], count, batch.n)
-        row += count
-
-
-@cython.cdivision(True)
-cdef void run_row_tiles(void *context, Py_ssize_t row, Py_ssize_t stop) noexcept nogil:
-    """Process the rows from `row` to `stop`, as one thread does, in tiles of whole rows.
-
-    They are the rows of a tile, or its columns if the kernel gets them side by side: where they are,
-    or in the blocks.
-    """
-    cdef char stack[ROOM + (OPERANDS + 1) * 64]
-    cdef const Batch *batch = <const Batch *> context
-    cdef const Kernel *kernel = batch.kernel
-    cdef char *room = aligned(stack) if batch.rooms == NULL else batch.rooms + row // batch.unit * batch.room
-    cdef Py_ssize_t n = batch.n, count, size
-    cdef char *here[OPERANDS]
-    cdef Tiles tiles
-    cdef Blocks blocks
-    cdef bint across = batch.across
-    tiles.kernel, tiles.shape, tiles.shared, tiles.ahead = kernel, COLUMNS if across else ROWS, False, 0
-    tiles.down = batch.steps if across else batch.row_steps
-    tiles.along = batch.row_steps if across else batch.steps
-    count = min(stop - row, WIDTH if across else max(<Py_ssize_t> 1, ROOM // batch.row_room))
-    size = whole_lines(count * n * kernel.block_item)
-    blocks.source[0] = blocks.source[1] = NULL
-    blocks.data[0], blocks.data[1] = room, room + size
-    blocks.data[kernel.nin] = room                   # over the copy of the first input
-    blocks.packed = room + kernel.nin * size         # elements of the type of the arrays, if converted
-    while row < stop:
-        count = min(count, stop - row)
-        find_rows(batch, row, here)
-        if across:
-            run_tile(&tiles, &blocks, here, n, count)
-        else:
-            run_tile(&tiles, &blocks, here, count, n)
-        row += count
-
-
-cdef inline void find_rows(const Batch *batch, Py_ssize_t row, char **now) noexcept nogil:
-    cdef int i
-    for i in range(batch.kernel.nin + 1):
-        now[i] = batch.args[i] + row * batch.row_steps[i]
 
 
 cdef char *allocated(size_t size) noexcept nogil:
@@ -194,7 +106,6 @@ cdef void close_room() noexcept nogil:
         kept.address, kept.size = NULL, 0
 
 
-@cython.cdivision(True)
 cdef void run_rows(
     const Kernel *kernel, char **args, Py_ssize_t rows, const Py_ssize_t *row_steps,
     Py_ssize_t n, const Py_ssize_t *steps
@@ -213,35 +124,44 @@ cdef void run_rows(
 
     If memory for copies is lacking, a Python exception is set, and nothing is written.
     """
+    cdef Grid grid
     cdef flags_t flags
-    cdef Batch batch
-    cdef Py_ssize_t unit = 1
-    cdef bint direct
+    cdef Py_ssize_t threads, size = n * kernel.block_item * kernel.nin      # what the copies of a row take
+    cdef bint across, direct
     if rows == 0 or n == 0:
         return
-    batch.kernel, batch.args, batch.row_steps, batch.steps, batch.n = kernel, args, row_steps, steps, n
-    batch.row_room = n * kernel.block_item * kernel.nin + (n * kernel.item if kernel.load != NULL else 0)
-    batch.rooms = NULL
-    # Of the whole call, for a part of it may have few rows, and no room for copies.
-    batch.across = rows >= FEW and ((n <= SHORT and kernel.nin == 1) or side_by_side(&batch))
-    direct = not batch.across and contiguous(&batch)
-    if batch.across or n < WHOLE // WIDTH:
-        unit = WIDTH              # fewer rows side by side would share cache lines with another thread
-    if batch.row_room > ROOM and not direct and not batch.across:
+    if kernel.load != NULL:
+        size += n * kernel.item
+    # Of the whole call, for a tile may have few rows, and no room for copies.
+    across = rows >= FEW and ((n <= SHORT and kernel.nin == 1) or side_by_side(kernel, row_steps, steps))
+    direct = not across and contiguous(kernel, n, steps)
+    if direct and rows * n < 2 * SHARE and all_steps(kernel, row_steps, n * kernel.item):
+        flags = save_flags()                         # a grid would do no more, 150 instructions later
+        call_on_rows(kernel, args, rows, n)
+        restore_flags(flags)
+        return
+    grid.kernel, grid.direct, grid.ahead, grid.data, grid.plan = kernel, direct, False, args, NULL
+    grid.rooms, grid.unit = NULL, 1
+    if across:
+        grid.shape, grid.down, grid.along = COLUMNS, steps, row_steps
+        grid.rows, grid.columns, grid.tall, grid.wide = n, rows, n, WIDTH
+    else:
+        grid.shape, grid.down, grid.along = ROWS, row_steps, steps
+        grid.rows, grid.columns, grid.wide = rows, n, n
+        grid.tall = max(1, DIRECT_TILE // n if direct else ROOM // size)
+    if size > ROOM and not direct and not across:
         # Each thread has one part of the call, and a room.
         open_room()
-        batch.room = whole_lines(batch.row_room) + OPERANDS * 64
-        unit = min(rows, <Py_ssize_t> threads_for(rows * n), max(<Py_ssize_t> 1, ROOMS // batch.room))
-        batch.unit = unit = (rows + unit - 1) // unit
-        batch.rooms = allocated((rows + unit - 1) // unit * batch.room + 63)
-        if batch.rooms == NULL:
+        grid.room = whole_lines(size) + OPERANDS * 64
+        threads = min(rows, <Py_ssize_t> threads_for(rows * n), max(<Py_ssize_t> 1, ROOMS // grid.room))
+        grid.unit = (rows + threads - 1) // threads
+        grid.rooms = allocated((rows + grid.unit - 1) // grid.unit * grid.room + 63)
+        if grid.rooms == NULL:
             close_room()
             return
-        batch.rooms = aligned(batch.rooms)
-    flags = save_flags()
-    split(run_direct_rows if direct else run_row_tiles, &batch, rows, unit, rows * n)
-    restore_flags(flags)
-    if batch.rooms != NULL:
+        grid.rooms = aligned(grid.rooms)
+    run_grid(&grid, 1, False)
+    if grid.rooms != NULL:
         close_room()
 
 
