@@ -229,8 +229,8 @@ FAULTS = [
     Fault(
         "a reference leaked by every general call",
         f"{CORE}/calls/general.pyx",
-        "    cdef list values = operands + list(keywords.values())\n",
-        "    cdef list values = operands + list(keywords.values())\n"
+        "    cdef tuple values = (*operands, *keywords.values())\n",
+        "    cdef tuple values = (*operands, *keywords.values())\n"
         '    vars(refuse).setdefault("kept", []).append(values)\n',
         "tests/test_leaks.py",
     ),

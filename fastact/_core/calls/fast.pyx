@@ -18,11 +18,17 @@ from libc.string cimport memcpy
 from fastact._core.calls.bfloat16 cimport bfloat16_type
 from fastact._core.calls.general cimport general_call
 from fastact._core.calls.scalars cimport new_scalar, scalar_type
-from fastact._core.calls.ufunc_data cimport TYPES, UfuncData, data_of
+from fastact._core.calls.ufunc_data cimport (
+    TYPES, PyTuple_GET_ITEM, PyTuple_GET_SIZE, PyVectorcall_NARGS, UfuncData, data_of,
+)
 from fastact._core.driver.engine cimport run, run_one, store_number
 from fastact._core.driver.kernel cimport MAX_INPUTS, Kernel
 from fastact._core.driver.plans cimport run_arrays
 from fastact._core.driver.rows cimport run_rows
+from fastact._core.runtime.arrays cimport (
+    PyArray_BYTES, PyArray_CheckExact, PyArray_DIMS, PyArray_FLAGS, PyArray_ISNOTSWAPPED, PyArray_NDIM,
+    PyArray_SIZE, PyArray_STRIDES, PyArray_TYPE, PyArrayObject,
+)
 from fastact._core.runtime.locks cimport load
 from fastact._core.runtime.memory cimport LARGE, new_array
 from fastact._core.runtime.threads cimport RELEASE
@@ -35,28 +41,14 @@ cdef extern from *:
        export it. */
     #define FASTACT_WARN_ON_WRITE ((int) 0x80000000u)
     """
-    Py_ssize_t PyVectorcall_NARGS(size_t nargsf)
     PyObject *PyErr_Occurred()
     bint PyFloat_CheckExact(PyObject *o)
     double PyFloat_AsDouble(object o) except? -1
     bint PyLong_CheckExact(PyObject *o)
     long long PyLong_AsLongLongAndOverflow(object o, int *overflow) except? -1
-    PyObject *PyTuple_GET_ITEM(PyObject *tuple, Py_ssize_t i)
-    Py_ssize_t PyTuple_GET_SIZE(PyObject *tuple)
     const int WARN_ON_WRITE "FASTACT_WARN_ON_WRITE"
 
 cdef extern from "numpy/ndarrayobject.h":
-    bint PyArray_CheckExact(PyObject *o)
-    ctypedef struct PyArrayObject:
-        pass
-    int PyArray_NDIM(PyArrayObject *a)
-    cnp.npy_intp *PyArray_DIMS(PyArrayObject *a)
-    char *PyArray_BYTES(PyArrayObject *a)
-    cnp.npy_intp *PyArray_STRIDES(PyArrayObject *a)
-    int PyArray_TYPE(PyArrayObject *a)
-    int PyArray_FLAGS(PyArrayObject *a)
-    bint PyArray_ISNOTSWAPPED(PyArrayObject *a)
-    cnp.npy_intp PyArray_SIZE(PyArrayObject *a)
     object PyArray_EMPTY(int ndim, cnp.npy_intp *dims, int type_number, int fortran)
     object PyArray_FromArray(PyArrayObject *a, PyObject *dtype, int requirements)
     PyObject *PyArray_DescrFromType(int type_number)
@@ -95,26 +87,39 @@ cdef inline int plain_flags(PyObject *operand) noexcept:
     return flags & (cnp.NPY_ARRAY_ALIGNED | CONTIGUOUS)
 
 
-cdef inline bint is_small_int(PyObject *operand) except -1:
-    """Whether the operand is a Python int that a double represents exactly."""
-    cdef int overflow
-    cdef long long value
+cdef inline bint is_int(PyObject *operand, long long *value) except -1:
+    """Whether the operand is a Python int of at most 64 bits."""
+    cdef int overflow = 0
     if not PyLong_CheckExact(operand):
         return False
-    value = PyLong_AsLongLongAndOverflow(<object> operand, &overflow)
-    return not overflow and -(1 << 53) <= value <= 1 << 53
+    value[0] = PyLong_AsLongLongAndOverflow(<object> operand, &overflow)
+    return not overflow
+
+
+cdef inline bint is_number(
+    const UfuncData *ufunc, const Kernel *kernel, PyObject *operand, double *number
+) except -1:
+    """Whether an operand with a default is a Python number, or NULL for the default; write it if so.
+
+    An int is one if a double represents it exactly.
+    """
+    cdef long long value = 0
+    if operand == NULL:
+        number[0] = ufunc.default
+    elif PyFloat_CheckExact(operand):
+        number[0] = PyFloat_AsDouble(<object> operand)
+    elif is_int(operand, &value) and -(1 << 53) <= value <= 1 << 53:
+        number[0] = <double> value
+    else:
+        return False
+    store_number(kernel, number[0], number)
+    return True
 
 
 cdef inline bint is_last_axis(PyObject *axis, int ndim) except -1:
     """Whether an axis, which may be NULL for the default, is the last of some dimensions."""
-    cdef int overflow
-    cdef long long value
-    if axis == NULL:
-        return ndim > 0
-    if not PyLong_CheckExact(axis):
-        return False
-    value = PyLong_AsLongLongAndOverflow(<object> axis, &overflow)
-    return not overflow and ndim > 0 and (value == -1 or value == ndim - 1)
+    cdef long long value = 0
+    return ndim > 0 and (axis == NULL or (is_int(axis, &value) and value in (-1, ndim - 1)))
 
 
 cdef inline bint writeable(PyObject *array) noexcept:
@@ -178,21 +183,20 @@ cdef object fast_call(object self, PyObject *const *args, size_t nargsf, PyObjec
     data[0] = PyArray_BYTES(first)
     steps[0] = kernel.item
     for i in range(1, ufunc.nin):
-        if i == arrays and (last == NULL or PyFloat_CheckExact(last) or is_small_int(last)):
-            store_number(kernel, ufunc.default if last == NULL else PyFloat_AsDouble(<object> last), &number)
-        elif i < arrays or not single_value(kernel, last, first, &number):
-            operands[i] = <PyArrayObject *> (last if i == arrays else args[i])
-            flags = plain_flags(<PyObject *> operands[i])
-            if not flags or PyArray_TYPE(operands[i]) != PyArray_TYPE(first):
-                return general_call(self, args, nargsf, kwnames)
-            order &= flags
-            even = even and same_shape(first, operands[i])
-            data[i] = PyArray_BYTES(operands[i])
-            steps[i] = kernel.item
+        if i == arrays and (
+                is_number(ufunc, kernel, last, &number) or single_value(kernel, last, first, &number)):
+            operands[i] = NULL
+            data[i] = <char *> &number
+            steps[i] = 0
             continue
-        operands[i] = NULL
-        data[i] = <char *> &number
-        steps[i] = 0
+        operands[i] = <PyArrayObject *> (last if i == arrays else args[i])
+        flags = plain_flags(<PyObject *> operands[i])
+        if not flags or PyArray_TYPE(operands[i]) != PyArray_TYPE(first):
+            return general_call(self, args, nargsf, kwnames)
+        order &= flags
+        even = even and same_shape(first, operands[i])
+        data[i] = PyArray_BYTES(operands[i])
+        steps[i] = kernel.item
 
     cdef object result
     if out != NULL:
@@ -223,12 +227,19 @@ cdef object fast_call(object self, PyObject *const *args, size_t nargsf, PyObjec
     if ufunc.on_rows:
         row = PyArray_DIMS(first)[PyArray_NDIM(first) - 1]
         run_contiguous_rows(kernel, data, n // row if row else 0, row, steps)
-    elif n < RELEASE:
+    else:
+        run_contiguous(kernel, data, n, steps)
+    return result
+
+
+cdef inline void run_contiguous(
+    const Kernel *kernel, char **data, Py_ssize_t n, const Py_ssize_t *steps
+) noexcept:
+    if n < RELEASE:
         run(kernel, data, n, steps, False)
     else:
         with nogil:
             run(kernel, data, n, steps, False)
-    return result
 
 
 cdef int run_contiguous_rows(
@@ -294,12 +305,10 @@ cdef object scalar_call(
     if kernel == NULL:
         return general_call(self, args, nargsf, kwnames)
     for i in range(ufunc.nin):
-        if i < arrays or (last != NULL and not PyFloat_CheckExact(last) and not is_small_int(last)):
+        value = &number
+        if i < arrays or not is_number(ufunc, kernel, last, &number):
             if scalar_type(last if i == arrays else args[i], &value) != type_number:
                 return general_call(self, args, nargsf, kwnames)
-        else:
-            store_number(kernel, ufunc.default if last == NULL else PyFloat_AsDouble(<object> last), &number)
-            value = &number
         data[i] = <char *> value
     result = new_scalar(type_number, &value)
     data[ufunc.nin] = <char *> value
@@ -330,9 +339,5 @@ cdef object cast_call(
     result = PyArray_FromArray(array, PyArray_DescrFromType(target), cnp.NPY_ARRAY_FORCECAST)
     data[0] = data[1] = PyArray_BYTES(<PyArrayObject *> result)
     steps[0] = steps[1] = kernel.item
-    if n < RELEASE:
-        run(kernel, data, n, steps, False)
-    else:
-        with nogil:
-            run(kernel, data, n, steps, False)
+    run_contiguous(kernel, data, n, steps)
     return result

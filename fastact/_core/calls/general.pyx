@@ -6,11 +6,12 @@ replaced (`refusals.py`).
 """
 
 cimport numpy as cnp
-from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
 
 from fastact._core.calls.bfloat16 cimport bfloat16_type, look_for_bfloat16
-from fastact._core.calls.ufunc_data cimport UfuncData, call_t, data_of
+from fastact._core.calls.ufunc_data cimport (
+    PyTuple_GET_ITEM, PyTuple_GET_SIZE, PyVectorcall_NARGS, UfuncData, call_t, data_of,
+)
 from fastact._core.driver.engine cimport store_number
 from fastact._core.driver.rows cimport close_room, open_room
 
@@ -34,36 +35,39 @@ cdef extern from *:
     """
     object call_numpy "fastact_call_numpy"(
         call_t call, object self, PyObject *const *args, size_t nargsf, PyObject *kwnames)
-    Py_ssize_t PyVectorcall_NARGS(size_t nargsf)
-    PyObject *PyTuple_GET_ITEM(PyObject *tuple, Py_ssize_t i)
-    Py_ssize_t PyTuple_GET_SIZE(PyObject *tuple)
+    PyObject **PySequence_Fast_ITEMS(tuple items)
 
 
 cdef object general_call(object self, PyObject *const *args, size_t nargsf, PyObject *kwnames):
     """Call NumPy's implementation, with the default operand filled in."""
     cdef UfuncData *ufunc = data_of(self)
-    cdef Py_ssize_t i, given = PyVectorcall_NARGS(nargsf)
+    cdef Py_ssize_t given = PyVectorcall_NARGS(nargsf)
     look_for_bfloat16()
     if ufunc.on_rows:
         open_room()
     try:
         return call_filled(self, args, nargsf, kwnames)
     except TypeError as error:
-        keywords = {}
-        if kwnames != NULL:
-            keywords = {
-                <object> PyTuple_GET_ITEM(kwnames, i): <object> args[given + i]
-                for i in range(PyTuple_GET_SIZE(kwnames))}
-        operands = [<object> args[i] for i in range(min(given, ufunc.nin))]
+        by_position = [<object> args[i] for i in range(given)]
+        keywords = by_name(args, given, kwnames)
+        operands = by_position[:ufunc.nin]
         if ufunc.has_default and <object> ufunc.default_name in keywords:
             operands.append(keywords[<object> ufunc.default_name])
-        refuse(
-            self, ufunc.has_default, bfloat16_type, operands,
-            [<object> args[i] for i in range(given)], keywords, error)
+        refuse(self, ufunc.has_default, bfloat16_type, operands, by_position, keywords, error)
         raise
     finally:
         if ufunc.on_rows:
             close_room()
+
+
+cdef dict by_name(PyObject *const *args, Py_ssize_t given, PyObject *kwnames):
+    """The arguments of a vectorcall that are given by name."""
+    cdef Py_ssize_t i
+    cdef dict keywords = {}
+    if kwnames != NULL:
+        for i in range(PyTuple_GET_SIZE(kwnames)):
+            keywords[<object> PyTuple_GET_ITEM(kwnames, i)] = <object> args[given + i]
+    return keywords
 
 
 cdef object call_filled(object self, PyObject *const *args, size_t nargsf, PyObject *kwnames):
@@ -79,10 +83,7 @@ cdef object call_filled(object self, PyObject *const *args, size_t nargsf, PyObj
     if not ufunc.has_default and not names_axis and not nones:
         return call_numpy(ufunc.numpy_call, self, args, nargsf, kwnames)
     cdef list operands = [<object> args[i] for i in range(given)]
-    cdef dict keywords = {}
-    if kwnames != NULL:
-        for i in range(PyTuple_GET_SIZE(kwnames)):
-            keywords[<object> PyTuple_GET_ITEM(kwnames, i)] = <object> args[given + i]
+    cdef dict keywords = by_name(args, given, kwnames)
     # The defaults that `inspect.signature` shows, which NumPy itself refuses in part.
     if nones:
         for name in ("dtype", "signature", "sig", "axes") if ufunc.on_rows else ("dtype", "signature", "sig"):
@@ -96,18 +97,11 @@ cdef object call_filled(object self, PyObject *const *args, size_t nargsf, PyObj
     elif ufunc.has_default:
         fill_default(self, ufunc, operands, keywords)
 
-    cdef list values = operands + list(keywords.values())
+    cdef tuple values = (*operands, *keywords.values())
     cdef tuple names = tuple(keywords)
-    cdef PyObject **vector = <PyObject **> PyMem_Malloc((len(values) + 1) * sizeof(PyObject *))
-    if vector == NULL:
-        raise MemoryError()
-    try:
-        for i in range(len(values)):
-            vector[i] = <PyObject *> values[i]
-        return call_numpy(
-            ufunc.numpy_call, self, vector, len(operands), <PyObject *> names if names else NULL)
-    finally:
-        PyMem_Free(vector)
+    return call_numpy(
+        ufunc.numpy_call, self, PySequence_Fast_ITEMS(values), len(operands),
+        <PyObject *> names if names else NULL)
 
 
 cdef bint any_overrides(PyObject *const *args, Py_ssize_t given) except -1:
@@ -139,44 +133,49 @@ cdef copy_overlapping(UfuncData *ufunc, list operands, dict keywords):
 
 cdef fill_default(object self, UfuncData *ufunc, list operands, dict keywords):
     """Append the last operand if it was omitted or passed by keyword, and convert a number."""
-    cdef int i
+    cdef int last = ufunc.nin - 1
     name = <object> ufunc.default_name
     if name in keywords:
-        if len(operands) != ufunc.nin - 1:
-            problem = "got two values for" if len(operands) >= ufunc.nin else "wants operands before"
+        if len(operands) != last:
+            problem = "got two values for" if len(operands) > last else "wants operands before"
             raise TypeError(f"{self.__name__}() {problem} {name!r}: {len(operands)} operands by position")
         operands.append(keywords.pop(name))
-    elif len(operands) == ufunc.nin - 1:
+    elif len(operands) == last:
         operands.append(ufunc.default)
-    # Convert a number to the dtype of the arrays or, if these are integers, to the result dtype
-    # of np.exp. NumPy would use float64 for integers, and warn if the number is out of range.
-    if len(operands) < ufunc.nin or type(operands[ufunc.nin - 1]) not in (int, float):
-        return
+    if len(operands) > last and type(operands[last]) in (int, float):
+        operands[last] = converted(ufunc, operands[last], operands, keywords)
+
+
+cdef object converted(UfuncData *ufunc, object number, list operands, dict keywords):
+    """Convert a number to the dtype of the operands before it, which become arrays, or, if these are
+    integers, to the result dtype of np.exp.
+
+    NumPy would use float64 for integers, and warn if the number is out of range.
+    """
+    cdef int i
     if not keywords.keys().isdisjoint(("dtype", "signature", "sig")):
         # NumPy casts a number to its own types only, and a larger int not at all.
-        if type(operands[ufunc.nin - 1]) is int and abs(operands[ufunc.nin - 1]) >= 1 << 64:
-            operands[ufunc.nin - 1] = float(operands[ufunc.nin - 1])
         if bfloat16_type >= 0 and np.dtype(keywords.get("dtype")).num == bfloat16_type:
-            operands[ufunc.nin - 1] = rounded_to_bfloat16(
-                ufunc, operands[ufunc.nin - 1], np.dtype(keywords["dtype"]))
-        return
+            return rounded_to_bfloat16(ufunc, number, np.dtype(keywords["dtype"]))
+        return float(number) if abs(number) >= 1 << 64 else number
     for i in range(ufunc.nin - 1):
         if type(operands[i]) not in (int, float) and not hasattr(operands[i], "__array_ufunc__"):
             operands[i] = np.asarray(operands[i])
     others = operands[:ufunc.nin - 1]
     if not all(isinstance(operand, (np.ndarray, np.generic)) for operand in others):
-        return
+        return number
     # NumPy converts a number correctly if it is in the range of all types, as most slopes are,
     # and if it may cast.
-    if ("casting" not in keywords and 1e-4 < abs(operands[ufunc.nin - 1]) < 1e4
+    if ("casting" not in keywords and 1e-4 < abs(number) < 1e4
             and all(operand.dtype.kind == "f" for operand in others)):
-        return
+        return number
     if all(operand.dtype.num == bfloat16_type for operand in others):
-        operands[ufunc.nin - 1] = rounded_to_bfloat16(ufunc, operands[ufunc.nin - 1], others[0].dtype)
-    elif all(operand.dtype.kind in "biuf" for operand in others):
+        return rounded_to_bfloat16(ufunc, number, others[0].dtype)
+    if all(operand.dtype.kind in "biuf" for operand in others):
         dtype = np.exp.resolve_dtypes((np.result_type(*others), None))[1]
         with np.errstate(all="ignore"):
-            operands[ufunc.nin - 1] = dtype.type(operands[ufunc.nin - 1])
+            return dtype.type(number)
+    return number
 
 
 cdef object rounded_to_bfloat16(UfuncData *ufunc, object number, object dtype):

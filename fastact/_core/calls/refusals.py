@@ -35,18 +35,7 @@ def refuse(
     """
     if any(overrides(operand) for operand in operands):
         return  # it is the error of an __array_ufunc__
-    _refuse_operands(ufunc, has_default, bfloat16_type, operands, error)
-    _refuse_out_and_axis(ufunc, given, keywords, error)
-
-
-def _refuse_operands(
-    ufunc: np.ufunc,
-    has_default: bool,
-    bfloat16_type: int,
-    operands: Sequence[Any],
-    error: TypeError,
-) -> None:
-    """Raise a TypeError with the dtype of the operand that caused `error`, if there is one."""
+    name, on_rows = ufunc.__name__, ufunc.signature is not None
     for i, operand in enumerate(operands):
         if has_default and i == ufunc.nin - 1 and type(operand) is int:
             float(operand)  # an OverflowError, or else the number is not the cause
@@ -59,16 +48,9 @@ def _refuse_operands(
         if (dtype.kind not in "biuf" or dtype.itemsize > 8) and dtype.num != bfloat16_type:
             advice = ". Convert it: x.astype(numpy.float64)" if dtype.kind == "f" else ""
             raise TypeError(
-                f"{ufunc.__name__}: an operand has dtype {dtype}; "
+                f"{name}: an operand has dtype {dtype}; "
                 f"wanted float16, float32, float64, or an integer or boolean dtype{advice}"
             ) from error
-
-
-def _refuse_out_and_axis(
-    ufunc: np.ufunc, given: Sequence[Any], keywords: Mapping[str, Any], error: TypeError
-) -> None:
-    """Raise a TypeError that says what is wanted if `out` is no array or `axis` no integer."""
-    on_rows = ufunc.signature is not None
     advice = "; an axis is given by name, as in axis=-1" if on_rows else ""
     if len(given) > ufunc.nin + 1:
         raise TypeError(f"{error}{advice}") from error
@@ -77,12 +59,12 @@ def _refuse_out_and_axis(
         out = out[0]
     if not (out is None or isinstance(out, (np.ndarray, tuple)) or overrides(out)):
         raise TypeError(
-            f"{ufunc.__name__}: out is of type {type(out).__name__}; wanted an array{advice}"
+            f"{name}: out is of type {type(out).__name__}; wanted an array{advice}"
         ) from error
     axis = keywords.get("axis", -1)
     if on_rows and (isinstance(axis, bool) or not hasattr(axis, "__index__")):
         raise TypeError(
-            f"{ufunc.__name__}: axis is of type {type(axis).__name__}; wanted an integer"
+            f"{name}: axis is of type {type(axis).__name__}; wanted an integer"
         ) from error
 
 
