@@ -335,6 +335,26 @@ def test_threads_do_not_change_large_matrices(ufuncs, name, dtype):
                     assert_same_bits(out, expected.reshape(out.shape), *shaped)
 
 
+@pytest.mark.parametrize(
+    ("shape", "broadcast"),
+    [((64, 40), (64, 1)), ((550, 2, 40, 32), (550, 1, 1, 32))],
+    ids=["column", "row"],
+)
+def test_tiles_of_other_sizes_read_a_broadcast_operand(ufuncs, shape, broadcast):
+    """Tiles of two sizes follow each other, and begin at the same element of `x`.
+
+    In the second case, the share of a thread has to begin with the smaller one, as some do.
+    """
+    rng = np.random.default_rng(17)
+    grad = rng.normal(size=(*shape[:-2], *shape[:-3:-1])).astype(np.float32).swapaxes(-1, -2)
+    x = rng.normal(size=broadcast).astype(np.float32)
+    out = np.empty(shape, np.float32)
+    expected = np.where(np.broadcast_to(x, shape) > 0, grad, np.float32(0))
+    with fastact.num_threads(2):
+        for _ in range(10):
+            np.testing.assert_array_equal(ufuncs["relu_backward"](grad, x, out=out), expected)
+
+
 def test_a_transposed_output_may_overlap(ufuncs):
     """NumPy makes a copy. Without it, tiles would read what others have written."""
     square = np.arange(-5000, 5000, dtype=np.float32).reshape(100, 100)
