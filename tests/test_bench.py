@@ -75,7 +75,7 @@ def quick(monkeypatch):
 @pytest.fixture
 def quick_peers(quick, monkeypatch):
     """Make `--peers` and `--plot` quick, too."""
-    cases._values.cache_clear()
+    cases._timed_values.cache_clear()
     few = tuple(
         replace(goal, cases=tuple(replace(c, size=min(c.size, 64)) for c in goal.cases))
         for goal in goals.GOALS
@@ -91,7 +91,7 @@ def quick_peers(quick, monkeypatch):
     taken = [{"what": "all", "value": 1, "unit": "MiB", "target": 2, "met": True}]
     monkeypatch.setattr(footprint, "measure", lambda: taken)
     yield
-    cases._values.cache_clear()
+    cases._timed_values.cache_clear()
 
 
 @pytest.fixture

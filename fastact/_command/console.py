@@ -1,4 +1,4 @@
-"""What all commands use to print: facts about the machine, tables, and progress."""
+"""What all commands print in a terminal: facts about the machine, aligned columns, and progress."""
 
 import contextlib
 import importlib.util

@@ -1,4 +1,4 @@
-"""Tables, as text and in Markdown, so that pages are refreshed by a command."""
+"""Tables with a title and headings, as text and in Markdown, so that a command refreshes pages."""
 
 import re
 import time

@@ -265,17 +265,17 @@ cdef inline double gelu_backward_in_parts(double grad, double x) noexcept nogil:
     return signed_gradient(grad, x, before, after, high, more)
 
 
-# What is computed in double, as a float.
+# What is computed in double, as a float. `gelu_tanh` takes these, too.
 
-cdef inline float of_float(float result, float x) noexcept nogil:
-    """`result`; x if that is NaN."""
+cdef inline float unless_nan(float result, float x) noexcept nogil:
+    """`result`, or x itself where x is NaN."""
     return result if x == x else x
 
 
 cdef inline real gelu(real x) noexcept nogil:
     """max(x, 0) - |x| Q(|x|): see above."""
     if real is float:
-        return of_float(with_sign(<float> gelu_to_float(x), x), x)
+        return unless_nan(with_sign(<float> gelu_to_float(x), x), x)
     else:
         return gelu_in_parts(x)
 
@@ -283,7 +283,7 @@ cdef inline real gelu(real x) noexcept nogil:
 cdef inline real gelu_backward(real grad, real x) noexcept nogil:
     """grad * gelu'(x): see above."""
     if real is float:
-        return of_float(<float> (grad * gelu_slope_to_float(x)), x)
+        return unless_nan(<float> (grad * gelu_slope_to_float(x)), x)
     else:
         return gelu_backward_in_parts(grad, x)
 
@@ -299,7 +299,7 @@ cdef inline float to_narrow(double wide, float x) noexcept nogil:
     """
     cdef double near = fma(absolute(<double> x), 3.0517578125e-05, x * 0.5)     # 2**-15
     wide = near if absolute(x) < <float> 9.5367431640625e-07 else wide   # 2**-20
-    return of_float(<float> with_sign(to_odd_float(wide), x), x)
+    return unless_nan(<float> with_sign(to_odd_float(wide), x), x)
 
 
 cdef inline float gelu_narrow(float x) noexcept nogil:
@@ -309,4 +309,4 @@ cdef inline float gelu_narrow(float x) noexcept nogil:
 
 cdef inline float gelu_backward_narrow(float grad, float x) noexcept nogil:
     """gelu_backward for a narrower type; the caller rounds the result to that type."""
-    return of_float(<float> to_odd_float(grad * gelu_slope_to_float(x)), x)
+    return unless_nan(<float> to_odd_float(grad * gelu_slope_to_float(x)), x)

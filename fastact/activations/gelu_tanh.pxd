@@ -25,7 +25,7 @@ from fastact.activations.exponential cimport (
     bend_of, exponential_to_float, half_range, inverse_of_sum, one_plus_reduced, power_of_two, quotient,
     reciprocal, remainder, remainder_low, rounding, signed_gradient, split_rounding, tiny_of, within,
 )
-from fastact.activations.gelu cimport of_float, to_narrow
+from fastact.activations.gelu cimport to_narrow, unless_nan
 from fastact.activations.silu cimport quotient_slope
 
 
@@ -167,7 +167,7 @@ cdef inline double gelu_tanh_backward_in_parts(double grad, double x) noexcept n
 cdef inline real gelu_tanh(real x) noexcept nogil:
     """max(x, 0) - t e / (1 + e): see above."""
     if real is float:
-        return of_float(with_sign(<float> gelu_tanh_to_float(x), x), x)
+        return unless_nan(with_sign(<float> gelu_tanh_to_float(x), x), x)
     else:
         return gelu_tanh_in_parts(x)
 
@@ -175,7 +175,7 @@ cdef inline real gelu_tanh(real x) noexcept nogil:
 cdef inline real gelu_tanh_backward(real grad, real x) noexcept nogil:
     """grad * gelu_tanh'(x): see above."""
     if real is float:
-        return of_float(<float> (grad * gelu_tanh_slope_to_float(x)), x)
+        return unless_nan(<float> (grad * gelu_tanh_slope_to_float(x)), x)
     else:
         return gelu_tanh_backward_in_parts(grad, x)
 
@@ -190,4 +190,4 @@ cdef inline float gelu_tanh_narrow(float x) noexcept nogil:
 
 cdef inline float gelu_tanh_backward_narrow(float grad, float x) noexcept nogil:
     """gelu_tanh_backward for a narrower type; the caller rounds the result to that type."""
-    return of_float(<float> to_odd_float(grad * gelu_tanh_slope_to_float(x)), x)
+    return unless_nan(<float> to_odd_float(grad * gelu_tanh_slope_to_float(x)), x)

@@ -1,4 +1,4 @@
-"""What a benchmark measures: one operation on arrays of one kind, and these arrays."""
+"""What a benchmark times: one operation on arrays of one kind, whose values are drawn once and kept."""
 
 import functools
 import itertools
@@ -68,7 +68,7 @@ def make_operands(case: Case) -> dict[str, Any]:
     assert dtype is not None
     if isinstance(case.operation, RowOperation):
         return _make_rows(case.operation, dtype, case)
-    values = _values(case.operation, dtype, case.layout == "denormal")
+    values = _timed_values(case.operation, dtype, case.layout == "denormal")
     operands = {
         name: _lay_out(v, case.size, case.layout) if isinstance(v, np.ndarray) else v
         for name, v in values.items()
@@ -92,8 +92,8 @@ def _make_rows(operation: RowOperation, dtype: np.dtype[Any], case: Case) -> dic
     return {"grad": rng.normal(size=shape).astype(dtype), "y": output}
 
 
-def _make_values(operation: Operation, dtype: np.dtype[Any], denormal: bool) -> dict[str, Any]:
-    """Make the operands of an operation."""
+def _draw_timed_values(operation: Operation, dtype: np.dtype[Any], denormal: bool) -> dict[str, Any]:
+    """Draw the operands of an operation that is timed."""
     rng = np.random.default_rng(2)
     x = rng.normal(0, 4, VALUES).astype(dtype)
     if denormal:
@@ -102,7 +102,7 @@ def _make_values(operation: Operation, dtype: np.dtype[Any], denormal: bool) -> 
 
 
 # Not as a decorator: stubtest would compare the two signatures.
-_values = functools.cache(_make_values)
+_timed_values = functools.cache(_draw_timed_values)
 
 
 def _lay_out(values: Array, size: int, layout: str) -> Any:
