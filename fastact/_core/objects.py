@@ -23,6 +23,8 @@ from typing import Any
 
 # What compilers take from the environment. Distutils puts other variables into the command.
 VARIABLES = ("CPATH", "C_INCLUDE_PATH", "CL", "INCLUDE", "MACOSX_DEPLOYMENT_TARGET")
+# Options for warnings. -Wa, -Wl and -Wp, are for other programs.
+WARNING = re.compile("-W(?![alp],)")
 # An object that no build has used for so many days is deleted.
 DAYS = 30
 
@@ -77,6 +79,8 @@ class Objects:
         else:  # MSVC has its version in its path
             command, said = [], str(getattr(compiler, "cc", ""))
         settings = [f"{name}={os.environ.get(name)}" for name in VARIABLES]
+        # Warnings do not change the code: what was compiled with them is linked without.
+        command = [word for word in command if not WARNING.match(word)]
         self.identity = repr((command, said, sys.version, versions, settings))
 
     def get(
