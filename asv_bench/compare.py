@@ -16,10 +16,10 @@ import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 from statistics import median
 
-ROOT = Path(__file__).resolve().parents[1]
+from trees import ROOT, built, tree_of
+
 ROUNDS = 7
 COUNTED = "__pyx_f_7fastact_5_core_5calls_*fast_call"  # with or without a name of its file
 
@@ -51,35 +51,6 @@ if once == "no":
     n = max(1, int(2e6 / max(run(5), 1)))
     print(sorted(run(n) for _ in range(25))[12])
 """
-
-
-def built(folder):
-    """The instruction sets that a tree was built for, best first."""
-    paths = (folder / "fastact" / "_core" / "kernels").glob("_*.so")
-    names = {path.name.partition(".")[0].lstrip("_") for path in paths}
-    return [name for name in ("avx512", "avx2", "baseline") if name in names]
-
-
-def tree_of(commit, targets):
-    """Build a commit into a folder that is kept, and return the folder."""
-    commit = subprocess.check_output(
-        ["git", "rev-parse", "--verify", f"{commit}^{{commit}}"], cwd=ROOT, text=True
-    ).strip()
-    folder = ROOT / "build" / "compare" / commit[:12]
-    if set(targets) <= set(built(folder)):
-        return folder
-    folder.mkdir(parents=True, exist_ok=True)
-    archive = subprocess.run(
-        ["git", "archive", commit], cwd=ROOT, check=True, capture_output=True
-    ).stdout
-    subprocess.run(["tar", "-x", "-C", str(folder)], input=archive, check=True)
-    environment = {
-        "FASTACT_TARGETS": ",".join(targets),
-        "FASTACT_OBJECTS": os.environ.get("FASTACT_OBJECTS") or str(ROOT / "build" / "objects"),
-    }
-    command = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
-    subprocess.run(command, cwd=folder, check=True, env=os.environ | environment)
-    return folder
 
 
 def call(folder, options, isa, once, *tool):

@@ -1,30 +1,36 @@
 #!/usr/bin/env python3
-"""Compare a branch with main, and fail if it is slower, larger or less accurate.
+"""Compare a branch with main, and fail if it is slower.
 
-    python guard.py [--base main] [--branch HEAD] [--bench REGEX]
+    python guard.py [--base main] [--branch HEAD] [--only REGEX]
+    python guard.py --times [--base main] [--branch HEAD] [--bench REGEX]
 
-asv builds and measures both commits, with the benchmarks of this checkout. What is worse by
-more than its threshold in asv.conf.json is only a suspect: it is measured again, on both
-sides in turns, and stays one as long as the median over all measurements is worse by as much,
-and the best of the branch worse than the worst of main. What was chance goes away.
+The first form counts instructions, which neither noise nor load changes. Both commits are built,
+with the objects that are kept, and what was counted is kept with the build. What is worse is what
+`count.py` calls so.
+
+The second form, with asv, sees what counts cannot: division, latency, caches, threads, the size of
+the package, memory and errors. What is worse by more than its threshold in asv.conf.json is only
+a suspect: it is measured again, on both sides in turns, and stays one as long as the median over
+all measurements is worse by as much, and the best of the branch worse than the worst of main. What
+was chance goes away.
 
 Exit status: 0 if nothing is worse. 1 if something is, if a benchmark fails on the branch, or
 has no result there any more, if a commit does not build, or if nothing was compared.
 """
 
 import argparse
+import importlib
 import itertools
 import json
 import math
 import re
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from statistics import median
 
-from asv import util
-from history import HISTORY, run_asv
+import count
+import trees
 
 HERE = Path(__file__).parent
 # How often suspects are measured again: as long as there are any.
@@ -37,6 +43,7 @@ class Bench:
     """asv with results in a folder of its own, and the environment of this checkout."""
 
     def __init__(self, folder):
+        util = importlib.import_module("asv.util")
         self.folder = Path(folder)
         config = util.load_json(str(HERE / "asv.conf.json"), js_comments=True)
         self.thresholds = config["regressions_thresholds"]
@@ -52,6 +59,8 @@ class Bench:
         """
         selection = itertools.chain.from_iterable(("--bench", bench) for bench in benches)
         arguments = ("run", "--show-stderr", *selection, f"{commit}^!")
+        from history import run_asv
+
         status = run_asv(*arguments, machine={"machine": "guard"}, folder=self.folder)
         paths = list((self.folder / "results" / "guard").glob(f"{commit[:8]}-*.json"))
         if status not in (0, 2) or not paths:
@@ -125,20 +134,35 @@ def compare(bench, base, branch, regex):
     return int(bad)
 
 
+def compare_counts(base, branch, only):
+    """Count two commits; return the exit status."""
+    try:
+        before, after = (count.count_commit(commit, only) for commit in (base, branch))
+    except count.CountError as error:
+        print(f"guard: not counted: {error}")
+        return 1
+    lines = count.compare(before, after)
+    print(f"\nguard: {branch[:8]} against {base[:8]}: {len(before)} counts compared")
+    print(*lines, sep="\n", end="\n" if lines else "")
+    print("guard: " + ("nothing is worse" if before and not lines else "not good"))
+    return int(bool(lines) or not before)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--base", default="main", help="what to compare with (main)")
     parser.add_argument("--branch", default="HEAD", help="what to judge (HEAD)")
-    parser.add_argument("--bench", default=HISTORY, help="which benchmarks (%(default)s)")
+    parser.add_argument("--only", default="", metavar="REGEX", help="which calls to count")
+    parser.add_argument("--times", action="store_true", help="measure times and more, by asv")
+    parser.add_argument("--bench", metavar="REGEX", help="which benchmarks of asv")
     options = parser.parse_args()
-    commits = [
-        subprocess.check_output(
-            ["git", "rev-parse", "--verify", f"{name}^{{commit}}"], cwd=HERE, text=True
-        ).strip()
-        for name in (options.base, options.branch)
-    ]
+    commits = [trees.id_of(name) for name in (options.base, options.branch)]
+    if not options.times:
+        return compare_counts(*commits, options.only)
+    from history import TIMES
+
     with tempfile.TemporaryDirectory(prefix="fastact-guard-") as folder:
-        return compare(Bench(folder), *commits, options.bench)
+        return compare(Bench(folder), *commits, options.bench or TIMES)
 
 
 if __name__ == "__main__":

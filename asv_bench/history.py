@@ -4,8 +4,11 @@
     python history.py MACHINE [RANGE]
 
 MACHINE is a folder of results/ with a machine.json. RANGE is one of git, such as
-`main~3..main` or `HEAD^!`, or ALL, which is the default: all commits of main. What has been
-measured is not measured again, so that after an interruption the same command goes on.
+`main~3..main` or `HEAD^!`; by default, it is main. Commits that do not touch the package are left
+out. What has been measured is not measured again, so that after an interruption the same command
+goes on.
+A machine whose processor is "callgrind" gets counts of instructions, which can be made on any
+computer with the compiler that it names; all others get everything else.
 """
 
 import argparse
@@ -17,8 +20,10 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).parent
-# All but the table of times, which is large, and depends on what else the machine does.
-HISTORY = "^(?!times)"
+# All but the table of times, which is large, and depends on what else the machine does; and but
+# instructions, whose machine is the compiler.
+TIMES = "^(?!times|instructions)"
+INSTRUCTIONS = "^instructions"
 
 
 def run_asv(*arguments, machine, folder):
@@ -41,17 +46,24 @@ def run_asv(*arguments, machine, folder):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("machine", help="a folder of results/")
-    parser.add_argument("range", nargs="?", default="ALL", help="commits (%(default)s)")
+    parser.add_argument("range", nargs="?", default="main", help="commits (%(default)s)")
     options = parser.parse_args()
     path = HERE / "results" / options.machine / "machine.json"
     if not path.exists():
         parser.error(f"{path} is missing: README.md tells how to add a machine")
     machine = json.loads(path.read_text())
-    return run_asv(
-        *("run", "--show-stderr", "--skip-existing-commits", "--bench", HISTORY, options.range),
-        machine=machine,
-        folder=HERE,
-    )
+    counted = machine["cpu"] == "callgrind"
+    command = ["git", "rev-list", "--first-parent", options.range, "--", "fastact", "setup.py"]
+    commits = subprocess.run(command, cwd=HERE, check=True, capture_output=True, text=True).stdout
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+        file.write(commits)
+        file.flush()
+        return run_asv(
+            *("run", "--show-stderr", "--skip-existing-commits"),
+            *("--bench", INSTRUCTIONS if counted else TIMES, f"HASHFILE:{file.name}"),
+            machine=machine,
+            folder=HERE,
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""asv_bench: its configuration, what asv takes from the benchmarks, and the guard."""
+"""asv_bench: its configuration, what asv takes from the benchmarks, the guard, and counts."""
 
 from pathlib import Path
 
@@ -59,6 +59,65 @@ class Bench:
 
 
 @pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ({"relu": 400}, {"relu": 408}, []),
+        ({"relu": 400}, {"relu": 409}, ["WORSE    relu: 400 -> 409 instructions, +2.25%"]),
+        ({"relu": 400}, {"relu": 300, "tanh": 1}, []),
+        ({"relu": 100_000}, {"relu": 100_500}, []),
+        ({"relu": 9000}, {"relu": 9090}, ["WORSE    relu: 9000 -> 9090 instructions, +1.00%"]),
+        ({"relu": 400, "tanh": 400}, {"relu": 400}, ["MISSING  tanh"]),
+        (
+            {"relu": 10_000, "tanh": 10_000},
+            {"relu": 11_000, "tanh": 12_000},
+            [
+                "WORSE    tanh: 10000 -> 12000 instructions, +20.00%",
+                "WORSE    relu: 10000 -> 11000 instructions, +10.00%",
+            ],
+        ),
+    ],
+)
+def test_counts_that_are_worse(monkeypatch, before, after, told):
+    monkeypatch.syspath_prepend(FOLDER)
+    import count
+
+    assert count.compare(before, after) == told
+
+
+def test_counts_are_kept(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(FOLDER)
+    import count
+
+    facts = ["compiler: a", "Python: b"]
+    counts = {"avx2 tanh float32 16 out": 3, "avx2 import": 12345678}
+    count.write(facts, counts, tmp_path / "file")
+    assert count.read(tmp_path / "file") == (facts, counts)
+    assert count.read(tmp_path / "none") == ([], {})
+    # Those that are in git.
+    known, counts = count.read()
+    assert [fact.partition(":")[0] for fact in known] == [
+        *("compiler", "Cython", "Python", "NumPy", "C library", "valgrind")
+    ]
+    assert {name.split()[0] for name in counts} == set(count.SETS)
+    assert all(number > 0 for number in counts.values())
+
+
+def test_why_nothing_is_counted(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(FOLDER)
+    import count
+
+    monkeypatch.setitem(count.ENVIRONMENT, "PATH", "/nowhere")
+    monkeypatch.setattr("sys.argv", ["count.py"])
+    assert count.main() == 3
+    assert capsys.readouterr().out == (
+        "count: not counted: there is no valgrind (Debian: apt install valgrind)\n"
+    )
+    said = "vex amd64->IR: unhandled instruction bytes: 0x62\nvalgrind: unrecognised instruction"
+    with pytest.raises(count.CountError, match="unrecognised instruction"):
+        count.run(["/bin/sh", "-c", f"echo '{said}'; exit 1"])
+
+
+@pytest.mark.parametrize(
     ("main", "branch", "status"),
     [
         ([1.0], [1.05], 0),
@@ -73,7 +132,6 @@ class Bench:
     ],
 )
 def test_guard(monkeypatch, main, branch, status):
-    pytest.importorskip("asv")
     monkeypatch.syspath_prepend(FOLDER)
     import guard
 
