@@ -1,10 +1,11 @@
 """The program that callgrind counts: every call that has a line in instructions.txt.
 
-    python counted.py LIBRARY CLIENTS REGEX
+    python counted.py LIBRARY CLIENTS REGEX ISA
 
 LIBRARY is counted.c as a shared library, CLIENTS a folder with the built clients of the doors, and
-REGEX selects calls by their names. Each call is made twice before it is counted, for first calls
-fill caches. What the installed fastact lacks is left out, so that old commits can be counted.
+REGEX selects calls by their names, which start with ISA. Each call is made twice before it is
+counted, for first calls fill caches. What the installed fastact lacks is left out, so that old
+commits can be counted.
 
 The program is for `count.py`, which holds still what makes counts differ: see `ENVIRONMENT` there.
 """
