@@ -9,9 +9,12 @@ import os
 import sys
 from pathlib import Path
 
+import fastact
+
 from ._cases import DTYPES, LAYERS, ROW_OPERATIONS, UFUNCS, figure, load
 
 count = load(Path(__file__).parents[1] / "count.py", "fastact_count")
+hot_loops = load(Path(__file__).parents[1] / "hot_loops.py", "fastact_hot_loops")
 
 # The calls that have a history. A smoke test counts little.
 ONLY = " (16 new|16 out|4096 out|4096 stride 2|from.*|.* axis .*|.*ward|.* step|import)$"
@@ -99,4 +102,30 @@ class Other(_Counted):
 
     @figure("Other calls: instructions", "instructions")
     def track_instructions(self, *_):
+        return self.number
+
+
+class Vectors:
+    """The hot loop of a kernel for AVX-512, which callgrind does not run, by objdump."""
+
+    params = (UFUNCS, ["float32", "float64"])
+    param_names = ("ufunc", "dtype")
+    version = "1"
+
+    def setup_cache(self):
+        """Read the module of the kernels."""
+        try:
+            return hot_loops.instructions(Path(fastact.__file__).parent)
+        except hot_loops.UnknownError as error:
+            print(f"not counted: {error}", file=sys.stderr)
+            return {}
+
+    def setup(self, found, ufunc, dtype):
+        """Find the loop; NotImplementedError if there is none, or it cannot be told."""
+        self.number = found.get(f"{ufunc}_{dtype.replace('float', 'f')}")
+        if self.number is None:
+            raise NotImplementedError(f"no hot loop of {ufunc} for {dtype}")
+
+    @figure("AVX-512: instructions of 64 bytes", "instructions")
+    def track_per_vector(self, *_):
         return self.number
