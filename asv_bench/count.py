@@ -32,6 +32,7 @@ SNAPSHOT = HERE / "instructions.txt"
 SETS = "avx2", "baseline"
 # What may be worse: a share of the instructions, or so many in a call of few elements.
 SHARE, FEW, SMALL = 0.005, 8, 5000
+SHOWN = 20
 # By how much two counts of the same may differ.
 EQUAL = 1e-4
 # Held still: hashes, threads, the choice of OpenBLAS, and whatever the user has set.
@@ -225,7 +226,7 @@ def is_worse(before, after):
 
 
 def compare(before, after):
-    """Lines that say what is worse, or missing, worst first."""
+    """Lines that say what is worse, worst first, and what is missing."""
     worse = [name for name in before if name in after and is_worse(before[name], after[name])]
     worse.sort(key=lambda name: before[name] / after[name])
     lines = [
@@ -234,6 +235,13 @@ def compare(before, after):
         for name in worse
     ]
     return lines + [f"MISSING  {name}" for name in before if name not in after]
+
+
+def show(lines):
+    """Print the first of many lines: one cause may make every call worse."""
+    print(*lines[:SHOWN], sep="\n", end="\n" if lines else "")
+    if len(lines) > SHOWN:
+        print(f"... and {len(lines) - SHOWN} more")
 
 
 def main():
@@ -274,7 +282,7 @@ def judge(options, folder):
     before = {name: n for name, n in before.items() if re.search(options.only, name)}
     lines = compare(before, counts)
     better = sum(counts[name] < before[name] for name in before if name in counts)
-    print(*lines, sep="\n", end="\n" if lines else "")
+    show(lines)
     print(
         f"{len(counts)} calls counted: {len(lines)} worse or missing, {better} better, "
         f"{len(counts.keys() - before.keys())} new"

@@ -143,7 +143,7 @@ def compare_counts(base, branch, only):
         return 1
     lines = count.compare(before, after)
     print(f"\nguard: {branch[:8]} against {base[:8]}: {len(before)} counts compared")
-    print(*lines, sep="\n", end="\n" if lines else "")
+    count.show(lines)
     print("guard: " + ("nothing is worse" if before and not lines else "not good"))
     return int(bool(lines) or not before)
 

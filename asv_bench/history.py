@@ -54,9 +54,9 @@ def main():
     machine = json.loads(path.read_text())
     counted = machine["cpu"] == "callgrind"
     command = ["git", "rev-list", "--first-parent", options.range, "--", "fastact", "setup.py"]
-    commits = subprocess.run(command, cwd=HERE, check=True, capture_output=True, text=True).stdout
+    commits = subprocess.check_output(command, cwd=HERE.parent, text=True)
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
-        file.write(commits)
+        file.write(commits)  # the newest first
         file.flush()
         return run_asv(
             *("run", "--show-stderr", "--skip-existing-commits"),
