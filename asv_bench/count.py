@@ -20,6 +20,7 @@ import contextlib
 import hashlib
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -89,9 +90,9 @@ def path_of(folder):
 def build_library(python, work):
     """Compile counted.c for a Python."""
     include = run([python, "-c", "import sysconfig; print(sysconfig.get_path('include'))"]).strip()
-    compiler = os.environ.get("CC") or "cc"
+    compiler = shlex.split(os.environ.get("CC") or "cc")
     target = work / "counted.so"
-    command = [compiler, "-shared", "-fPIC", "-O1", f"-I{include}", str(HERE / "counted.c")]
+    command = [*compiler, "-shared", "-fPIC", "-O1", f"-I{include}", str(HERE / "counted.c")]
     run([*command, "-o", str(target)], env={"PATH": os.environ["PATH"]})
     return target
 
