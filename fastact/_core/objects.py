@@ -2,9 +2,8 @@
 
 The name of an object is a digest of the code, of the headers that it includes, of the compiler and
 its flags, and of the versions of Python and NumPy. So an object that is out of date is never
-linked, and what has changed back is not compiled again. What gcc says of vectorization is kept beside
-it, by function. `setup.py` loads this module by its path:
-it imports nothing from fastact.
+linked, and what has changed back is not compiled again. What gcc says of vectorization is kept
+beside it, by function. `setup.py` loads this module by its path: it imports nothing from fastact.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a benchmark times: one operation on arrays of one kind, whose values are drawn once and kept."""
+"""What a benchmark times: one operation on arrays of one kind; their values are drawn once."""
 
 import functools
 import itertools
@@ -92,7 +92,9 @@ def _make_rows(operation: RowOperation, dtype: np.dtype[Any], case: Case) -> dic
     return {"grad": rng.normal(size=shape).astype(dtype), "y": output}
 
 
-def _draw_timed_values(operation: Operation, dtype: np.dtype[Any], denormal: bool) -> dict[str, Any]:
+def _draw_timed_values(
+    operation: Operation, dtype: np.dtype[Any], denormal: bool
+) -> dict[str, Any]:
     """Draw the operands of an operation that is timed."""
     rng = np.random.default_rng(2)
     x = rng.normal(0, 4, VALUES).astype(dtype)
