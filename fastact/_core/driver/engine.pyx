@@ -332,18 +332,36 @@ cdef void run_streamed(
     kernel.stream(block, args[nin], 0)
 
 
-cdef inline void *direct_loop(const Kernel *kernel, Py_ssize_t n, const Py_ssize_t *steps) noexcept nogil:
-    """The loop that takes n elements of each operand where they are; NULL if none does."""
+cdef inline void *contiguous_loop(
+    const Kernel *kernel, Py_ssize_t n, const Py_ssize_t *steps
+) noexcept nogil:
+    """The loop that takes n elements of each operand as they lie, but for their type; NULL if none does."""
     cdef int i, last = kernel.nin - 1
     # The shared loop reads only one value of the last input.
     cdef bint shared = kernel.shared_loop != NULL and steps[last] == 0
-    if kernel.load != NULL:
-        return NULL
     if n != 1:
         for i in range(kernel.nin + 1):
             if steps[i] != kernel.item and not (shared and i == last):
                 return NULL
     return kernel.shared_loop if shared else kernel.loop
+
+
+cdef void run_converted(const Kernel *kernel, void *loop, char **args, Py_ssize_t n) noexcept nogil:
+    """Run `loop` on n contiguous elements, which fit into a block and have to be converted.
+
+    `run_tile` would do the same, 130 instructions later.
+    """
+    cdef char stack[STACK + 63]
+    cdef char *now[MAX_INPUTS + 1]
+    cdef char *room = aligned(stack)
+    cdef Py_ssize_t size = whole_lines(n * kernel.block_item)
+    cdef int i, nin = kernel.nin
+    for i in range(nin + 1):
+        now[i] = room + i * size
+        if i < nin:
+            kernel.load(args[i], now[i], 1 if i == nin - 1 and loop == kernel.shared_loop else n)
+    call(loop, nin, now, n)
+    kernel.store(now[nin], args[nin], n)
 
 
 cdef void run_span(void *context, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
@@ -385,12 +403,14 @@ cdef void run(
     """
     cdef flags_t flags
     cdef Grid grid
-    cdef void *loop = direct_loop(kernel, n, steps)
-    if loop == NULL:
+    cdef void *loop = contiguous_loop(kernel, n, steps)
+    if loop == NULL or (kernel.load != NULL and n > kernel.fit):
         run_blocks(kernel, args, n, steps, False, alone)
         return
     flags = save_flags()
-    if alone or n < 2 * SHARE:
+    if kernel.load != NULL:
+        run_converted(kernel, loop, args, n)
+    elif alone or n < 2 * SHARE:
         run_aligned(kernel, loop, args, n, steps, is_streamed(kernel, n))
     else:
         grid.kernel, grid.loop, grid.data, grid.along, grid.columns = kernel, loop, args, steps, n
@@ -401,14 +421,12 @@ cdef void run(
 
 cdef void run_one(const Kernel *kernel, char **args) noexcept nogil:
     """Apply a kernel to one element of each operand."""
-    cdef flags_t flags
-    cdef Py_ssize_t *steps = [kernel.item, kernel.item, kernel.item, kernel.item]
+    cdef flags_t flags = save_flags()
     if kernel.load != NULL:
-        run_blocks(kernel, args, 1, steps, False, True)
+        run_converted(kernel, kernel.loop, args, 1)
     else:
-        flags = save_flags()
         call(kernel.loop, kernel.nin, args, 1)
-        restore_flags(flags)
+    restore_flags(flags)
 
 
 ctypedef enum overlap_t:
@@ -505,8 +523,8 @@ cdef void run_matrices(Plan *plan, bint alone) noexcept nogil:
         copied = copied or plan.steps[1][i] not in (0, columns * kernel.item)
         dim = max(dim, closest(plan, i))
     grid.kernel, grid.shape, grid.ahead, grid.rooms, grid.unit = kernel, ELEMENTS, False, NULL, 1
-    grid.loop = direct_loop(kernel, columns, plan.steps[0])
-    grid.direct = not dim and grid.loop != NULL and (
+    grid.loop = NULL if dim or kernel.load != NULL else contiguous_loop(kernel, columns, plan.steps[0])
+    grid.direct = grid.loop != NULL and (
         columns * kernel.item >= (DIRECT if copied else DIRECT_UNCOPIED))
     if grid.direct:
         size = DIRECT_TILE
