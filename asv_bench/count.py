@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Count the instructions of every call that matters, and compare them with instructions.txt.
 
-    python asv_bench/count.py [--accept | --base COMMIT] [--only REGEX] [--again REGEX]
+    python asv_bench/count.py [--accept | --base COMMIT] [--only REGEX] [--twice]
 
 callgrind counts what a call executes, to the last instruction: the same in every run, whatever
 else the machine does. It does not see caches, latency, division and threads. It runs AVX2 and the
@@ -129,7 +129,7 @@ def count_set(python, folder, isa, only, library, clients, work):
     return counts
 
 
-def count(python=sys.executable, folder=None, only="", again=None, sets=SETS):
+def count(python=sys.executable, folder=None, only="", twice=False, sets=SETS):
     """Count the calls of the fastact that a Python imports.
 
     Parameters
@@ -139,8 +139,9 @@ def count(python=sys.executable, folder=None, only="", again=None, sets=SETS):
         A source tree that is built in place, in place of what is installed.
     only : str, default ""
         A regular expression: which calls, by their names.
-    again : str, optional
-        Which calls are counted twice, with the first instruction set: both counts must be equal.
+    twice : bool, default False
+        Whether those of the first instruction set are counted twice, at once: both counts must be
+        equal.
     sets : sequence of str
         The instruction sets.
 
@@ -165,18 +166,16 @@ def count(python=sys.executable, folder=None, only="", again=None, sets=SETS):
         clients = build_clients(python, folder, work)
         library = build_library(python, work)
 
-        jobs = [(isa, only) for isa in sets]
-        if again is not None:
-            jobs.append((sets[0], again))
-        counts = list(
-            pool.map(lambda job: count_set(python, folder, *job, library, clients, work), jobs)
-        )
+        def one(isa):
+            return count_set(python, folder, isa, only, library, clients, work)
+
+        counts = list(pool.map(one, [*sets, *sets[:1]] if twice else sets))
     first = {name: number for found in counts[: len(sets)] for name, number in found.items()}
     second = {name: number for found in counts[len(sets) :] for name, number in found.items()}
     apart = [
         f"{name}: {first[name]}, {number}"
         for name, number in second.items()
-        if name in first and abs(first[name] - number) > EQUAL * number
+        if abs(first[name] - number) > EQUAL * number
     ]
     if apart:
         raise CountError("\n".join(["two counts differ:", *apart]))
@@ -250,7 +249,7 @@ def main():
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--accept", action="store_true", help="write instructions.txt anew")
     what.add_argument("--base", help="compare with a commit in place of instructions.txt")
-    parser.add_argument("--again", metavar="REGEX", help="calls to be counted twice, at once")
+    parser.add_argument("--twice", action="store_true", help="count AVX2 twice, at once")
     parser.add_argument("--only", default="", metavar="REGEX", help="some calls, by their names")
     parser.add_argument(
         "--installed", action="store_true", help="count what is installed, not this source tree"
@@ -266,7 +265,7 @@ def main():
 
 def judge(options, folder):
     """Count as the options say, and return the exit status."""
-    known, counts = count(folder=folder, only=options.only, again=options.again)
+    known, counts = count(folder=folder, only=options.only, twice=options.twice)
     if not counts:
         raise CountError(f"no call matches {options.only!r}")
     if options.accept:
