@@ -3,7 +3,7 @@
     python counted.py LIBRARY CLIENTS REGEX ISA
 
 LIBRARY is counted.c as a shared library, CLIENTS a folder with the built clients of the doors, and
-REGEX selects calls by their names, which start with ISA. Each call is made twice before it is
+REGEX selects calls by their names, which start with ISA. Each call is made some times before it is
 counted, for first calls fill caches. What the installed fastact lacks is left out, so that old
 commits can be counted.
 
@@ -20,11 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-WARM_UP = 2
-# Larger results are mapped by themselves, as those of large calls are: so their place in a cache
-# line does not depend on what was allocated before.
-MAPPED = 4096
-M_MMAP_THRESHOLD = -3
+# Python adapts its code to what it computes after some calls.
+WARM_UP, WARM_UP_PYTHON = 2, 20
 DTYPES = "float32", "float64", "float16", "bfloat16"
 SIZES = 16, 4096
 LAYOUTS = "out", "new", "stride 2", "columns", "transposed", "where"
@@ -152,10 +149,10 @@ def count_layers(count, names, constructors, dtype):
         x = place(values_of("x", (4, 16), dtype))
         what = f"{name} {dtype.name} 4x16"
         # A backward pass needs the forward pass before it.
-        count(f"{what} forward", layer.forward, x)
+        count(f"{what} forward", layer.forward, x, warm_up=WARM_UP_PYTHON)
         gradient = place(values_of("grad", layer.forward(x).shape, dtype))
         layer.backward(gradient)
-        count(f"{what} backward", layer.backward, gradient)
+        count(f"{what} backward", layer.backward, gradient, warm_up=WARM_UP_PYTHON)
 
 
 def count_training(count, dtype):
@@ -173,13 +170,14 @@ def count_training(count, dtype):
     ):
         loss = getattr(losses, name.partition(" ")[0])()
         what = f"{name} {dtype.name} 64x10"
-        count(f"{what} forward", loss.forward, x, target)
+        count(f"{what} forward", loss.forward, x, target, warm_up=WARM_UP_PYTHON)
         loss.forward(x, target)
-        count(f"{what} backward", loss.backward)
+        count(f"{what} backward", loss.backward, warm_up=WARM_UP_PYTHON)
     linear = layers.Linear(16, 16, seed=0, dtype=dtype)
     linear.forward(place(values_of("x", (4, 16), dtype)))
     linear.backward(place(values_of("grad", (4, 16), dtype)))
-    count(f"SGD {dtype.name} 16x16 step", optimizers.SGD(linear, 0.1, momentum=0.9).step)
+    step = optimizers.SGD(linear, 0.1, momentum=0.9).step
+    count(f"SGD {dtype.name} 16x16 step", step, warm_up=WARM_UP_PYTHON)
 
 
 def count_doors(count, clients, load):
@@ -195,7 +193,6 @@ def count_doors(count, clients, load):
 
 def main(library, clients, regex, isa):
     gc.disable()
-    ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, MAPPED)
     count = Counter(library, regex, isa)
     count.library.fastact_start()
     count("import", __import__, "fastact", warm_up=0)
