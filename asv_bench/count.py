@@ -33,8 +33,9 @@ SNAPSHOT = HERE / "instructions.txt"
 SETS = "avx2", "baseline"
 # What a call may be worse by: a share of its instructions, and in small calls so many.
 SHARE, FEW = 0.005, 8
-# Calls that NumPy finds by the addresses of types, which depend on where Python and fastact are.
-THROUGH_NUMPY, SHARE_OF_NUMPY = re.compile(" where$|bfloat16 1 scalar$"), 0.02
+# Code of NumPy and Python looks up addresses in hash tables: these depend on where both are installed.
+OTHERS_CODE = re.compile(" (where|bfloat16 1 scalar|forward|backward|step)$")
+SHARE_OF_OTHERS = 0.05
 SHOWN = 20
 # By how much two counts of the same may differ.
 EQUAL = 1e-4
@@ -233,7 +234,7 @@ def write(known, counts, path=SNAPSHOT):
 
 def is_worse(name, before, after):
     """Whether a call has become slower by more than is allowed."""
-    share = SHARE_OF_NUMPY if THROUGH_NUMPY.search(name) else SHARE
+    share = SHARE_OF_OTHERS if OTHERS_CODE.search(name) else SHARE
     return after - before > max(FEW, share * before)
 
 
