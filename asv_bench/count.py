@@ -33,7 +33,7 @@ SNAPSHOT = HERE / "instructions.txt"
 SETS = "avx2", "baseline"
 # What a call may be worse by: a share of its instructions, and in small calls so many.
 SHARE, FEW = 0.005, 8
-# Code of NumPy and Python looks up addresses in hash tables: these depend on where both are installed.
+# Code of NumPy and Python looks up addresses in hash tables, which depend on where both are.
 OTHERS_CODE = re.compile(" (where|bfloat16 1 scalar|forward|backward|step)$")
 SHARE_OF_OTHERS = 0.05
 SHOWN = 20
