@@ -7,8 +7,8 @@ callgrind counts what a call executes, to the last instruction: the same in ever
 else the machine does. It does not see caches, latency, division and threads. It runs AVX2 and the
 baseline, not AVX-512.
 
-Exit status: 0 if nothing is worse; 1 if something is, or a line of the file is missing; 3 if
-nothing could be counted, with the reason.
+Exit status: 0 if nothing is worse; 1 if something is, if a line of the file is missing, or if the
+calls fail; 3 if nothing can be counted here, with the reason.
 
 instructions.txt has the counts of the last commit that changed them, one line a call. --accept
 writes it. It holds for the compiler and the versions that its head names. With others, the parent
@@ -53,7 +53,11 @@ ENVIRONMENT = {
 
 
 class CountError(Exception):
-    """Why there is no count."""
+    """Why nothing can be counted here."""
+
+
+class FailedError(CountError):
+    """What went wrong, though it can be counted here."""
 
 
 def run(command, **options):
@@ -63,7 +67,9 @@ def run(command, **options):
     if done.returncode:
         said = (done.stderr or done.stdout).strip().splitlines()
         unknown = [line for line in said if re.search("unhandled|unrecognised", line)]
-        raise CountError("\n".join(unknown or said[-5:]) or f"{command[0]}: exit {done.returncode}")
+        if unknown:
+            raise CountError("\n".join(unknown))
+        raise FailedError("\n".join(said[-5:]) or f"{command[0]}: exit {done.returncode}")
     return done.stdout
 
 
@@ -166,8 +172,9 @@ def count(python=sys.executable, folder=None, only="", twice=False, sets=SETS):
     Raises
     ------
     CountError
-        If there is no valgrind, if it does not know an instruction, if the program fails, or if two
-        counts differ.
+        If there is no valgrind, or if it does not know an instruction.
+    FailedError
+        If the program fails, or if two counts differ.
     """
     if not shutil.which("valgrind", path=ENVIRONMENT["PATH"]):
         raise CountError("there is no valgrind (Debian: apt install valgrind)")
@@ -189,7 +196,7 @@ def count(python=sys.executable, folder=None, only="", twice=False, sets=SETS):
         if abs(first[name] - number) > EQUAL * number
     ]
     if apart:
-        raise CountError("\n".join(["two counts differ:", *apart]))
+        raise FailedError("\n".join(["two counts differ:", *apart]))
     return known, first
 
 
@@ -273,7 +280,7 @@ def main():
         return judge(options, folder)
     except CountError as error:
         print(f"count: not counted: {error}")
-        return 3
+        return 1 if isinstance(error, FailedError) else 3
 
 
 def judge(options, folder):
