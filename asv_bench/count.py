@@ -34,8 +34,8 @@ SETS = "avx2", "baseline"
 # What a call may be worse by: a share of its instructions, and in small calls so many.
 SHARE, FEW = 0.005, 8
 # Code of NumPy and Python looks up addresses in hash tables, which depend on where both are.
-OTHERS_CODE = re.compile(" (where|bfloat16 1 scalar|forward|backward|step)$")
-SHARE_OF_OTHERS = 0.05
+OTHERS_CODE = re.compile(" (where|bfloat16 1 scalar|axis 0|forward|backward|step)$")
+FEW_OF_OTHERS, SHARE_OF_WHERE = 300, 0.02
 SHOWN = 20
 # By how much two counts of the same may differ.
 EQUAL = 1e-4
@@ -241,8 +241,9 @@ def write(known, counts, path=SNAPSHOT):
 
 def is_worse(name, before, after):
     """Whether a call has become slower by more than is allowed."""
-    share = SHARE_OF_OTHERS if OTHERS_CODE.search(name) else SHARE
-    return after - before > max(FEW, share * before)
+    few = FEW_OF_OTHERS if OTHERS_CODE.search(name) else FEW
+    share = SHARE_OF_WHERE if name.endswith(" where") else SHARE
+    return after - before > max(few, share * before)
 
 
 def compare(before, after):
