@@ -24,7 +24,9 @@ def wider(dtype: np.dtype[Any]) -> np.dtype[Any] | None:
     return extended if np.finfo(extended).nmant >= 63 else None
 
 
-def exact(operation: "Operation", values: dict[str, Any], dtype: np.dtype[Any]) -> Array | None:
+def exact(
+    operation: "Operation | RowOperation", values: dict[str, Any], dtype: np.dtype[Any]
+) -> Array | None:
     """Compute the exact result for operands of type `dtype` in a wider type, if there is one."""
     wide = wider(dtype)
     if wide is None:
@@ -36,19 +38,22 @@ def exact(operation: "Operation", values: dict[str, Any], dtype: np.dtype[Any]) 
     return result
 
 
-def exact_rows(
-    operation: "RowOperation", values: dict[str, Any], dtype: np.dtype[Any]
-) -> tuple[Array, Array] | None:
-    """Compute the exact result of an operation on rows, and what its errors are in ULP of."""
-    wide = wider(dtype)
-    if wide is None:
-        return None
+def unit_of(
+    operation: "Operation | RowOperation",
+    values: dict[str, Any],
+    dtype: np.dtype[Any],
+    result: Array,
+) -> Array | None:
+    """Compute what the errors are in ULP of, given exact results; None for the results themselves.
+
+    Signs of results that are as small as their error are not compared, nor those of zeros.
+    """
+    of_rows = operation.core is not None
+    if operation.subtracted is None or not (of_rows or dtype.itemsize > 2):
+        return abs(result) if of_rows else None
     with np.errstate(all="ignore"):
-        operands = [value.astype(wide) for value in values.values()]
-        result: Array = operation.exact(np, *operands)
-        if operation.subtracted is None:
-            return result, result
-        return result, np.maximum(abs(result), abs(operation.subtracted(np, *operands)))
+        operands = (np.asarray(v, dtype).astype(result.dtype) for v in values.values())
+        return np.maximum(abs(result), abs(operation.subtracted(np, *operands)))
 
 
 def ulp_error(result: Array, exact: Array, size: Array | None = None) -> NDArray[np.float64]:

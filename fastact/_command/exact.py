@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastact._command.errors import exact as exact_in_wider_type
-from fastact._command.errors import exact_rows, rounded, ulp_error
+from fastact._command.errors import rounded, ulp_error, unit_of
 from fastact._core.operations import Operation, RowOperation
 
 try:
@@ -39,7 +39,8 @@ class _Rounded:
 class Exact(_Rounded):
     """Exact results of a block, in a wider type, for results of type `dtype`.
 
-    If there is a `size`, the errors are in ULP of that, and signs are not compared.
+    If there is a `size`, the errors are in ULP of that, and signs are compared only where a result
+    of the other sign would be wrong by more than 4 of these.
     """
 
     def __init__(self, values: Array, dtype: np.dtype[Any], size: Array | None = None) -> None:
@@ -50,7 +51,9 @@ class Exact(_Rounded):
         """Measure the errors in ULP; infinite for a wrong sign, that of a zero included."""
         error = ulp_error(result, self._values, self._size)
         wrong = np.signbit(result) != np.signbit(self._values)
-        if self._size is None and wrong.any():
+        if self._size is not None:
+            wrong &= ulp_error(np.zeros_like(result), self._values, self._size) > 4
+        if wrong.any():
             error = np.where(wrong & ~np.isnan(result), np.inf, error)
         return error
 
@@ -64,17 +67,22 @@ class ExactInMpfr(_Rounded):
     def __init__(self, operation: Operation, values: dict[str, Any]) -> None:
         info = np.finfo(np.float64)
         operands = (np.atleast_1d(np.asarray(v, np.float64)) for v in values.values())
-        rounded, rest, units = [], [], []
+        rounded, exponents, rest, units = [], [], [], []
         # The context is the thread's own.
         with gmpy2.context(precision=BITS):
             wide = [np.array([gmpy2.mpfr(v) for v in o.tolist()], object) for o in operands]
             results = [gmpy2.mpfr(value) for value in operation.exact(MpfrFunctions(), *wide)]
-        for value in results:
+            sizes = results
+            if operation.subtracted is not None:
+                terms = operation.subtracted(MpfrFunctions(), *wide)
+                sizes = [max(abs(a), abs(b)) for a, b in zip(results, terms, strict=True)]
+        for value, size in zip(results, sizes, strict=True):
             # value = (-1)**sign * number * 2**exponent, and number < 2**width. Whole numbers are
             # rounded and divided faster than those of MPFR.
             number, exponent = value.as_mantissa_exp() if gmpy2.is_finite(value) else (0, 0)
             if not number:  # 0, infinity or NaN
                 rounded.append(float(value))
+                exponents.append(0)
                 rest.append(0.0)
                 units.append(info.minexp - info.nmant)
                 continue
@@ -88,12 +96,19 @@ class ExactInMpfr(_Rounded):
                 half = 1 << (shift - 1)
                 whole = (number + half - 1 + (number >> shift & 1)) >> shift
                 part = number - (whole << shift)
+            # The errors are in ULP of `size`.
+            top = (
+                max(int(gmpy2.get_exp(size)) - 1, info.minexp) - info.nmant
+                if gmpy2.is_finite(size)
+                else unit
+            )
             rounded.append(float(-whole if sign else whole))
-            rest.append(math.ldexp(-part if sign else part, -shift))
-            units.append(min(unit, info.maxexp))
+            exponents.append(min(unit, info.maxexp))
+            rest.append(math.ldexp(-part if sign else part, unit - shift - top))
+            units.append(min(top, info.maxexp))
         self._units = np.array(units)
         with np.errstate(over="ignore"):
-            self._rounded = np.ldexp(rounded, self._units)
+            self._rounded = np.ldexp(rounded, exponents)
         self._rest = np.array(rest)
 
     def error(self, result: Array) -> NDArray[np.float64]:
@@ -152,10 +167,7 @@ def exact_results(
     operation: Operation | RowOperation, values: dict[str, Any], dtype: np.dtype[Any]
 ) -> Exact | ExactInMpfr | None:
     """Compute the exact results of a block; None where nothing is wider."""
-    if isinstance(operation, RowOperation):
-        found = exact_rows(operation, values, dtype)
-        return None if found is None else Exact(found[0], dtype, found[1])
-    if dtype == np.float64 and gmpy2 is not None:
+    if dtype == np.float64 and gmpy2 is not None and isinstance(operation, Operation):
         return ExactInMpfr(operation, values)
     exact = exact_in_wider_type(operation, values, dtype)
-    return None if exact is None else Exact(exact, dtype)
+    return None if exact is None else Exact(exact, dtype, unit_of(operation, values, dtype, exact))

@@ -222,9 +222,10 @@ def _errors(
         exact = errors.exact(operation, values, dtype)
         if exact is None:
             return {name: {"all": None, "above": None} for name in works}
+        unit = errors.unit_of(operation, values, dtype, exact)
         greatest: dict[str, Errors] = {}
         for name, work in works.items():
-            error = errors.ulp_error(work(), exact)
+            error = errors.ulp_error(work(), exact, unit)
             above = error[x.astype(np.float64) > ULP_FROM]
             greatest[name] = {"all": float(error.max()), "above": float(above.max())}
     return greatest
@@ -237,12 +238,13 @@ def _errors_of_rows(
     greatest: dict[str, list[float]] = {}
     for layout in ROWS:
         values = make_operands(Case(operation, dtype.name, layout=layout))
-        exact = errors.exact_rows(operation, values, dtype)
+        exact = errors.exact(operation, values, dtype)
+        unit = None if exact is None else errors.unit_of(operation, values, dtype, exact)
         out = np.empty_like(values[operation.operands[0]])
         for name, work in prepare(peers, operation, values, out).items():
             of_layouts = greatest.setdefault(name, [])
             if exact is not None:
-                of_layouts.append(float(errors.ulp_error(work(), *exact).max()))
+                of_layouts.append(float(errors.ulp_error(work(), exact, unit).max()))
     return {name: {"all": max(of_layouts, default=None)} for name, of_layouts in greatest.items()}
 
 

@@ -71,6 +71,10 @@ class Record:
         wherever possible, and without branches. `np.where` and `where=` take some 4 ns an
         element where signs are random. It returns `out`.
     bounds : Bounds
+    subtracted : callable, optional
+        ``subtracted(m, *operands)`` computes what is subtracted to get the result. If there is any,
+        the errors are in ULP of the larger one of this and the result. Elementwise operations are
+        correctly rounded for 16-bit types all the same.
     output_of : str, optional
         The name of the activation whose output an operand `y` is.
     peers : mapping of str to Any
@@ -88,6 +92,7 @@ class Record:
     exact: Callable[..., Any]
     numpy: Callable[..., Any]
     bounds: Bounds
+    subtracted: Callable[..., Any] | None = None
     output_of: str | None = None
     peers: Mapping[str, Any] = field(default_factory=dict)
 
@@ -189,17 +194,8 @@ class Operation(Record):
 class RowOperation(Record):
     """A public generalized ufunc, whose results depend on a row of each operand.
 
-    `exact` and `numpy` compute over the last axis, and `m` is always `numpy`. This is its field
-    besides those of `Record`.
-
-    Attributes
-    ----------
-    subtracted : callable, optional
-        ``subtracted(m, *operands)`` computes what is subtracted to get the result. If there is any,
-        the errors are in ULP of the larger one of this and the result.
+    `exact` and `numpy` compute over the last axis, and `m` is always `numpy`.
     """
-
-    subtracted: Callable[..., Any] | None = None
 
     default: ClassVar[None] = None
     parameter: ClassVar[None] = None
