@@ -127,6 +127,7 @@ KERNEL_FLAGS = [
     "-funroll-loops",
     "--param=max-unrolled-insns=280",
     "--param=max-average-unrolled-insns=280",
+    "--param=max-unroll-times=4",
     "-fschedule-insns",
     "-fsched-pressure",
     # For clang, for the same reason: steps of two vectors, and the end of a loop by vectors of four

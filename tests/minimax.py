@@ -70,35 +70,35 @@ def _exponential(degree, number):
     )
 
 
-def _tanh(limit, degree, number):
-    """tanh(x) = x + x**3 P(x**2) for |x| <= limit, relative to tanh(x)."""
+def _expm1(degree, number):
+    """(exp(-2 r) - 1) / 2 = -r + r**2 P(r), relative to itself, for |r| <= ln 2 / 4."""
     return Fit(
-        target=mpmath.tanh,
-        base=lambda x: x,
-        factor=lambda x: x**3,
-        variable=lambda x: x**2,
-        weight=mpmath.tanh,
-        # An odd function: positive x will do. At 0 the error is 0 whatever P is.
-        low=lambda: mpmath.mpf(limit) / 1000,
-        high=lambda: mpmath.mpf(limit),
+        target=lambda r: mpmath.expm1(-2 * r) / 2,
+        base=lambda r: -r,
+        factor=lambda r: r**2,
+        variable=lambda r: r,
+        weight=lambda r: abs(r),
+        low=lambda: -mpmath.mpf("1.0001") * mpmath.log(2) / 4,
+        high=lambda: mpmath.mpf("1.0001") * mpmath.log(2) / 4,
         degree=degree,
         number=number,
     )
 
 
-@functools.cache
-def silu_zero():
-    """The x > 0 for which the derivative of silu is 0 at -x: 1 + exp(-x) = x."""
-    with mpmath.workdps(2 * DIGITS):
-        return mpmath.findroot(lambda x: 1 + mpmath.exp(-x) - x, mpmath.mpf("1.2784645"))
-
-
-def _silu_slope(u):
-    """4 silu'(u - zero); the formula has a factor of 2**k, which is 1/4 there."""
-    # exp(-zero) is zero - 1, so that 1 + exp(x) + x has no cancellation at u = 0.
-    top = (silu_zero() - 1) * mpmath.expm1(u) + u
-    e = mpmath.exp(u - silu_zero())
-    return 4 * e * top / (1 + e) ** 2
+def _half_tanh(degree, number):
+    """2 tanh(t / 2) = t + t**3 P(t**2) for |t| <= ln 2 / 2, relative to itself."""
+    return Fit(
+        target=lambda t: 2 * mpmath.tanh(t / 2),
+        base=lambda t: t,
+        factor=lambda t: t**3,
+        variable=lambda t: t**2,
+        weight=lambda t: 2 * mpmath.tanh(t / 2),
+        # An odd function: positive t will do. At 0 the error is 0 whatever P is.
+        low=lambda: mpmath.log(2) / 2000,
+        high=lambda: mpmath.mpf("1.0001") * mpmath.log(2) / 2,
+        degree=degree,
+        number=number,
+    )
 
 
 def _near_zero(slope, limit, degree, number):
@@ -209,10 +209,9 @@ FITS = {
     "exponential narrow": _exponential(3, np.float32),
     # For results in float32 and narrower types, computed in float64.
     "exponential to float": _exponential(5, np.float64),
-    "tanh float32": _tanh("0.55", 4, np.float32),
-    "tanh float64": _tanh("0.55", 10, np.float64),
-    "silu float32": _near_zero(_silu_slope, "0.125", 4, np.float32),
-    "silu float64": _near_zero(_silu_slope, "0.125", 10, np.float64),
+    "half tanh float32": _half_tanh(2, np.float32),
+    "half tanh float64": _half_tanh(5, np.float64),
+    "tanh float32": _expm1(4, np.float32),
     "logarithm float32": _logarithm(8, np.float32),
     "logarithm float64": _logarithm(19, np.float64),
     # Those of float32 are computed in float64.

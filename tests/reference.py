@@ -69,6 +69,9 @@ class Expectation:
         Greatest error in ULP, by dtype.
     special : tuple of tuple of float
         Operands, and then the result. The sign of a zero counts.
+    subtracted : callable, optional
+        Like `exact`: what is subtracted to get the result. The errors of float32 and float64 are in
+        ULP of the larger one of this and the result.
     integers : bool
         Whether integer dtypes are kept.
     range : tuple of float, optional
@@ -90,6 +93,7 @@ class Expectation:
     exact: Callable
     bounds: dict[str, float]
     special: tuple[tuple[float, ...], ...]
+    subtracted: Callable | None = None
     integers: bool = False
     range: tuple[float, float] | None = None
     monotone: bool = False
@@ -117,6 +121,12 @@ def _silu_backward(m, grad, x):
     decay = m.exp(-abs(x))
     top = decay * (decay + (1 + x)) if x < 0 else 1 + decay + x * decay
     return grad * (top / (1 + decay) ** 2)
+
+
+def _silu_subtracted(m, grad, x):
+    # The smaller one of s(x) and |x| s(x) s(-x), whose difference is the derivative below 0.
+    s = m.exp(-abs(x)) / (1 + m.exp(-abs(x)))
+    return grad * s * min(1, abs(x) * (1 - s)) if x < 0 else 0 * grad
 
 
 def _upper_tail(m, t):
@@ -212,7 +222,7 @@ EXPECTATIONS = (
         "sigmoid",
         ("x",),
         _sigmoid,
-        _bounds(0.5, 1.0, 1.0),
+        _bounds(0.5, 2.0, 2.0),
         ((NAN, NAN), (INF, 1.0), (-INF, 0.0), (0.0, 0.5), (-0.0, 0.5)),
         range=(0.0, 1.0),
         monotone=True,
@@ -251,7 +261,7 @@ EXPECTATIONS = (
         "sigmoid_backward",
         ("grad", "x"),
         lambda m, grad, x: grad * _sigmoid(m, x) * _sigmoid(m, -x),
-        _bounds(1.0, 1.5, 1.5),
+        _bounds(1.0, 2.5, 2.5),
         (
             *((g, NAN, NAN) for g in GRADS),
             *((g, x, g * 0.0) for g in GRADS for x in (INF, -INF)),
@@ -277,7 +287,7 @@ EXPECTATIONS = (
         "tanh",
         ("x",),
         lambda m, x: m.tanh(x),
-        _bounds(0.5, 1.0, 1.0),
+        _bounds(0.5, 2.0, 2.0),
         ((NAN, NAN), (INF, 1.0), (-INF, -1.0), (0.0, 0.0), (-0.0, -0.0)),
         range=(-1.0, 1.0),
         monotone=True,
@@ -288,7 +298,7 @@ EXPECTATIONS = (
         "tanh_backward",
         ("grad", "x"),
         lambda m, grad, x: grad * _sigmoid(m, 2 * x) * _sigmoid(m, -2 * x) * 4,
-        _bounds(1.0, 1.5, 1.5),
+        _bounds(1.0, 3.75, 3.75),
         (
             *((g, NAN, NAN) for g in GRADS),
             *((g, x, g * 0.0) for g in FINITE_GRADS for x in (INF, -INF)),
@@ -301,7 +311,7 @@ EXPECTATIONS = (
         "silu",
         ("x",),
         lambda m, x: x * _sigmoid(m, x),
-        _bounds(0.5, 1.0, 1.0),
+        _bounds(0.5, 2.0, 2.0),
         ((NAN, NAN), (INF, INF), (-INF, -0.0), (0.0, 0.0), (-0.0, -0.0)),
         peers=("PyTorch", "numba", "numexpr", "JAX"),
         layers=(LayerExpectation("silu", "SiLU", "input"),),
@@ -310,7 +320,7 @@ EXPECTATIONS = (
         "silu_backward",
         ("grad", "x"),
         _silu_backward,
-        _bounds(1.0, 1.5, 1.5),
+        _bounds(1.0, 3.0, 3.0),
         (
             *((g, NAN, NAN) for g in GRADS),
             *((g, INF, g) for g in GRADS),
@@ -320,6 +330,7 @@ EXPECTATIONS = (
             # The derivative is negative below x = -1.278.
             *((g, x, -g) for g in (INF, -INF, NAN) for x in (-2.0, -16.0)),
         ),
+        subtracted=_silu_subtracted,
         peers=("PyTorch", "numba", "JAX"),
     ),
     Expectation(
@@ -338,7 +349,7 @@ EXPECTATIONS = (
         "softplus_backward",
         ("grad", "x"),
         lambda m, grad, x: grad * _sigmoid(m, x),
-        _bounds(1.0, 1.5, 1.5),
+        _bounds(1.0, 2.0, 2.0),
         (
             *((g, NAN, NAN) for g in GRADS),
             *((g, INF, g) for g in GRADS),
@@ -363,7 +374,7 @@ EXPECTATIONS = (
         "log_sigmoid_backward",
         ("grad", "x"),
         lambda m, grad, x: grad * _sigmoid(m, -x),
-        _bounds(1.0, 1.5, 1.5),
+        _bounds(1.0, 2.0, 2.0),
         (
             *((g, NAN, NAN) for g in GRADS),
             *((g, -INF, g) for g in GRADS),
@@ -606,15 +617,18 @@ def exact(expectation, operands):
         return Exact(near, rest, np.ldexp(1.0, _ulp_exponent(exponent, info)))
     wide = [operand.astype(np.float64) for operand in operands]
     with np.errstate(all="ignore"):
-        return exact_values(_vectorized(expectation)(*wide), dtype)
+        values = _vectorized(expectation.exact)(*wide)
+        if expectation.subtracted is None or dtype != np.float32:
+            return exact_values(values, dtype)
+        return exact_values(values, dtype, _vectorized(expectation.subtracted)(*wide))
 
 
-def exact_values(values, dtype):
+def exact_values(values, dtype, subtracted=0):
     """Make exact results of a type narrower than float64 from their values."""
     info = finfo(dtype)
     limit = float(info.max) * (1 + float(info.epsneg) / 2)
     near = np.where(np.abs(values) >= limit, np.copysign(INF, values), values)
-    ulp = _ulp_exponent(np.frexp(values)[1], info)
+    ulp = _ulp_exponent(np.frexp(np.maximum(np.abs(values), np.abs(subtracted)))[1], info)
     return Exact(near, np.zeros(len(near)), np.ldexp(1.0, ulp))
 
 
@@ -623,12 +637,12 @@ def _ulp_exponent(exponent, info):
     return np.clip(exponent - 1, info.minexp, info.maxexp - 1) - info.nmant
 
 
-def _vectorized(expectation):
+def _vectorized(formula):
     """Make a function of arrays from a formula for single numbers."""
 
     def compute(*operands):
         rows = zip(*operands, strict=True)
-        return np.array([expectation.exact(np, *values) for values in rows], dtype=np.float64)
+        return np.array([formula(np, *values) for values in rows], dtype=np.float64)
 
     return compute
 
@@ -637,8 +651,11 @@ def _exact_in_mpmath(expectation, operands, info):
     context = EXACT_CONTEXT
     near, exponents, rests = [], [], []
     for values in zip(*(operand.tolist() for operand in operands), strict=True):
-        value = expectation.exact(context, *map(context.mpf, values))
-        exponent = int(context.frexp(value)[1]) if value else info.minexp
+        wide = [context.mpf(number) for number in values]
+        size = value = expectation.exact(context, *wide)
+        if expectation.subtracted is not None:
+            size = max(abs(value), abs(expectation.subtracted(context, *wide)))
+        exponent = int(context.frexp(size)[1]) if size else info.minexp
         ulp = max(exponent - 1, info.minexp) - info.nmant
         # A whole number of ULP, ties to even. float() would do the same, but mpmath does not
         # promise how it rounds subnormals.

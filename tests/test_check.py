@@ -503,6 +503,6 @@ def test_numpy_is_a_peer(quick, capsys, monkeypatch):
     install(monkeypatch, peers.NumPy())
     rows = check(capsys, "--peers", "--operation", "sigmoid")
     rows = [row for row in rows if row["dtype"] == "float32"]
-    assert all(row["error"] < 1 for row in rows if row["by"] == "fastact")
+    assert all(row["error"] < 2 for row in rows if row["by"] == "fastact")
     everywhere, normal = (row["error"] for row in rows if row["by"].startswith("NumPy"))
     assert normal < 4 < 1e6 < everywhere

@@ -36,9 +36,17 @@ cdef extern from *:
     #else
     #define FASTACT_PASSES_NAN 0
     #endif
+
+    /* Whether a minimum of integers is one instruction where one of floats, by a comparison, is two. */
+    #ifdef __AVX512F__
+    #define FASTACT_INTEGER_MINIMUM 1
+    #else
+    #define FASTACT_INTEGER_MINIMUM 0
+    #endif
     """
     const bint HARDWARE_FMA "FASTACT_HARDWARE_FMA"
     const bint PASSES_NAN "FASTACT_PASSES_NAN"
+    const bint INTEGER_MINIMUM "FASTACT_INTEGER_MINIMUM"
     float c_fmaf "fmaf"(float a, float b, float c) noexcept nogil
     double c_fma "fma"(double a, double b, double c) noexcept nogil
     float c_fabsf "fabsf"(float x) noexcept nogil

@@ -24,11 +24,15 @@ P is the minimax polynomial for the error of 1 - r + r**2 P(r) relative to exp(-
 float and 2**-57.9 in double. Relative to expm1(-r) the error is larger for r near 0, so `tanh`
 uses another polynomial there.
 
+Where that difference does not matter, r is rounded (`reduced`). Then exp(-x) is 2**k times 1 plus
+`exponential_less_one`, or 2**k (1 - T) / (1 + T) with T = tanh(r / 2), from an odd polynomial of fewer
+terms (`twice_tanh_of_half`).
+
 Shifted, the bits of a NaN can be those of infinity, and infinity minus infinity is another NaN. A
-formula that ends in `pass_nan` therefore takes 2**k from a number, by `number_below` or `without_nan`,
-and NaN goes on in r alone. All other formulas select x at the end, as `pass_nan` itself does where
-instructions do not pass a NaN on. The two functions compare integers, because a minimum of integers is a
-single instruction, unlike one of floats with NaN among them.
+formula that ends in `pass_nan` therefore takes 2**k from a number, by `without_nan`, and NaN goes on in r
+alone. All other formulas select x at the end, as `pass_nan` itself does where instructions do not pass a
+NaN on. So these may clip x by `clip`, `at_most` and `at_least`, which compare integers where that is a
+single instruction, unlike a minimum of floats with NaN among them.
 """
 
 cimport cython
@@ -36,7 +40,7 @@ from libc.float cimport DBL_MAX, FLT_MAX
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 from fastact.activations.arithmetic cimport (
-    PASSES_NAN, absolute, double_bits, float_bits, fma, fma_of_any, real, with_sign,
+    INTEGER_MINIMUM, PASSES_NAN, absolute, double_bits, float_bits, fma, fma_of_any, real, with_sign,
 )
 
 
@@ -69,6 +73,14 @@ cdef inline real remainder_low(real k) noexcept nogil:
     return k * <real> (-1.904654299957767878541e-9 if real is float else 2.319046813846299615494855e-17)
 
 
+cdef inline real reduced(real x, real k) noexcept nogil:
+    """The reduced argument x + k ln 2, rounded once."""
+    return fma(
+        k, <real> (-1.904654299957767878541e-9 if real is float else 2.319046813846299615494855e-17),
+        remainder(x, k),
+    )
+
+
 cdef inline real bend_of(real t, real low) noexcept nogil:
     """t**2 P(t) - low, for which exp(-t) is 1 - t + t**2 P(t); relative to exp(-t)."""
     cdef real t2, t4, p01, p23, p45, p67, p89
@@ -91,6 +103,39 @@ cdef inline real bend_of(real t, real low) noexcept nogil:
         p45 = fma(t4, p89, p45)
         p01 = fma(t4, p45, p01)
     return fma(t2, p01, -low)
+
+
+cdef inline real exponential_less_one(real t) noexcept nogil:
+    """exp(-t) - 1 for |t| <= ln 2 / 2, with an error relative to exp(-t)."""
+    return bend_of(t, t)
+
+
+cdef inline real one_plus(real t, real scale, real one) noexcept nogil:
+    """one + scale exp(-t), rounded once if one + scale is exact; what that sum loses joins the small term.
+
+    `scale` and `one` are powers of two, and |t| <= ln 2 / 2.
+    """
+    cdef real powers = one + scale, lost = one - (powers - scale)
+    return fma(scale, exponential_less_one(t), lost) + powers
+
+
+cdef inline real twice_tanh_of_half(real t) noexcept nogil:
+    """2 tanh(t / 2) = t + t**3 P(t**2) for |t| <= ln 2 / 2.
+
+    P is the minimax polynomial for the error relative to the result, which is 2**-32.5 in float and
+    2**-57.7 in double (`tests/minimax.py`).
+    """
+    cdef real z = t * t, z2, p01, p23, p45
+    if real is float:
+        p01 = fma(z, <float> 0.008331989869475365, <float> -0.08333330601453781)
+        p01 = fma(z * z, <float> -0.0008238598238676786, p01)
+    else:
+        z2 = z * z
+        p01 = fma(z, 0.008333333332989844, -0.08333333333333122)
+        p23 = fma(z, 8.542722935423007e-05, -0.0008432539497189759)
+        p45 = fma(z, 8.410248560598882e-07, -8.64971559618095e-06)
+        p01 = fma(z2, fma(z2, p45, p23), p01)
+    return fma(t * z, p01, t)
 
 
 cdef inline real reduce_argument(real x, real k, real *bend) noexcept nogil:
@@ -119,13 +164,13 @@ cdef inline real power_of_two(real rounded) noexcept nogil:
         return wide.value
 
 
-cdef inline real number_below(real size, real limit) noexcept nogil:
-    """The smaller one of two numbers above 0, or `limit` if `size` is NaN; its sign bit must be 0, too."""
+cdef inline real at_most(real size, real limit) noexcept nogil:
+    """The smaller one of two numbers above 0; NaN, if its sign bit is 0, may become `limit`."""
     cdef float_bits narrow, narrow_limit
     cdef double_bits wide, wide_limit
-    if not PASSES_NAN:                                         # SSE2 compares no integers of 64 bits
-        return size if size <= limit else limit
-    # As signed integers, because AVX2 has no comparison of unsigned ones of 64 bits.
+    if not INTEGER_MINIMUM:
+        return limit if size > limit else size
+    # As signed integers, of which the numbers below 0 are the smallest: `clip` needs that.
     if real is float:
         narrow.value, narrow_limit.value = size, limit
         narrow.bits = <uint32_t> min(<int32_t> narrow.bits, <int32_t> narrow_limit.bits)
@@ -133,6 +178,40 @@ cdef inline real number_below(real size, real limit) noexcept nogil:
     else:
         wide.value, wide_limit.value = size, limit
         wide.bits = <uint64_t> min(<int64_t> wide.bits, <int64_t> wide_limit.bits)
+        return wide.value
+
+
+cdef inline real at_least(real size, real limit) noexcept nogil:
+    """The larger one of two numbers above 0; NaN remains so."""
+    cdef float_bits narrow, narrow_limit
+    cdef double_bits wide, wide_limit
+    if not INTEGER_MINIMUM:
+        return limit if size < limit else size
+    if real is float:
+        narrow.value, narrow_limit.value = size, limit
+        narrow.bits = <uint32_t> max(<int32_t> narrow.bits, <int32_t> narrow_limit.bits)
+        return narrow.value
+    else:
+        wide.value, wide_limit.value = size, limit
+        wide.bits = <uint64_t> max(<int64_t> wide.bits, <int64_t> wide_limit.bits)
+        return wide.value
+
+
+cdef inline real clip(real x, real lowest, real highest) noexcept nogil:
+    """The number in [lowest, highest] nearest to x, for lowest < 0 < highest; NaN may become a limit."""
+    cdef float_bits narrow, narrow_lowest
+    cdef double_bits wide, wide_lowest
+    x = at_most(x, highest)
+    if not INTEGER_MINIMUM:
+        return lowest if x < lowest else x
+    # As unsigned integers, the numbers below 0 are the largest ones, and the lowest is the largest.
+    if real is float:
+        narrow.value, narrow_lowest.value = x, lowest
+        narrow.bits = min(narrow.bits, narrow_lowest.bits)
+        return narrow.value
+    else:
+        wide.value, wide_lowest.value = x, lowest
+        wide.bits = min(wide.bits, wide_lowest.bits)
         return wide.value
 
 
@@ -160,20 +239,45 @@ cdef inline real minute_of(real kind) noexcept nogil:
 
 
 cdef inline real split_rounding(real kind) noexcept nogil:
-    """The `round_at` of `split_power`."""
-    return rounding(64 if real is float else 512, kind)
+    """The `round_at` of `split_power`: twice the bias of a power of two that is scaled by `minute_of`."""
+    return rounding(127 + 2 * 64 if real is float else 1023 + 2 * 512, kind)
 
 
-cdef inline real split_power(real rounded, real *before, real *after) noexcept nogil:
-    """2**k = before * after, for k = rounded - `split_rounding`.
+cdef inline real split_power(real rounded, real lift, real *before, real *after) noexcept nogil:
+    """2**k * lift = before * after, for k = rounded - `split_rounding`; `before` is about the root of 2**k.
 
     Both factors may be subnormal, so they are scaled down from normal numbers.
     """
-    cdef real round_at = split_rounding(rounded)
-    cdef real part = fma(rounded - round_at, <real> 0.5, round_at)
-    before[0] = power_of_two(part) * minute_of(rounded)
-    after[0] = power_of_two(rounded - (part - round_at)) * minute_of(rounded)
+    cdef float_bits narrow, narrow_before
+    cdef double_bits wide, wide_before
+    cdef real minute = minute_of(rounded), lifted = minute * lift
+    if real is float:
+        narrow.value = rounded
+        narrow_before.bits = (narrow.bits >> 1) << 23
+        narrow.bits = (narrow.bits << 23) - narrow_before.bits
+        before[0] = narrow_before.value * minute
+        after[0] = narrow.value * lifted
+    else:
+        wide.value = rounded
+        wide_before.bits = (wide.bits >> 1) << 52
+        wide.bits = (wide.bits << 52) - wide_before.bits
+        before[0] = wide_before.value * minute
+        after[0] = wide.value * lifted
     return before[0] * after[0]
+
+
+cdef inline real power_ratio(real upper, real lower) noexcept nogil:
+    """2**(upper - lower) for two results of `quotient`; at most 1, and maybe subnormal."""
+    cdef float_bits narrow, narrow_lower
+    cdef double_bits wide, wide_lower
+    if real is float:
+        narrow.value, narrow_lower.value = upper, lower
+        narrow.bits = ((narrow.bits - narrow_lower.bits) << 23) + (<uint32_t> (127 + 64) << 23)
+        return narrow.value * minute_of(upper)
+    else:
+        wide.value, wide_lower.value = upper, lower
+        wide.bits = ((wide.bits - wide_lower.bits) << 52) + (<uint64_t> (1023 + 512) << 52)
+        return wide.value * minute_of(upper)
 
 
 cdef inline void one_plus_reduced(
@@ -182,32 +286,12 @@ cdef inline void one_plus_reduced(
     """1 + e = whole + rest with e = 2**k (1 - r + bend) <= 1; 2**k = scale: see `split_power`."""
     cdef real powers
     cdef real one = 1                                          # a literal would be double in C
-    scale[0] = split_power(rounded, before, after)
+    scale[0] = split_power(rounded, one, before, after)
     powers = one + scale[0]
     whole[0] = fma(scale[0], bend - r, powers)
     rest[0] = fma(scale[0], bend, fma(-scale[0], r, powers - whole[0])) + (
         scale[0] - (powers - one)
     )
-
-
-cdef inline real one_plus_exponential(
-    real size, real *before, real *after, real *r, real *bend, real *scale, real *whole, real *rest
-) noexcept nogil:
-    """1 + e = whole + rest with e = exp(-size) = 2**k (1 - r + bend), for size >= 0; never subnormal.
-
-    2**k = scale is split into two factors of about the same size, `before` and `after`, so that a
-    product with a large number can be scaled down as far as the type goes. The size is clipped at 215
-    (1500 in double), where both factors are zero. This clipped size is the return value.
-
-    If `size` is NaN, so are r and all that depends on it, but 2**k and its factors are zero.
-    """
-    cdef real highest, clipped, rounded, round_at = split_rounding(size)
-    highest = 215 if real is float else 1500
-    clipped = highest if size > highest else size
-    rounded = quotient(number_below(size, highest), round_at)
-    r[0] = reduce_argument(clipped, rounded - round_at, bend)
-    one_plus_reduced(rounded, r[0], bend[0], before, after, scale, whole, rest)
-    return clipped
 
 
 @cython.cdivision(True)
@@ -286,7 +370,7 @@ cdef inline float narrow_reciprocal(
     cdef float rounded = quotient(size, split_rounding(size))
     cdef float r = remainder(size, rounded - split_rounding(size))
     bend[0] = bend_of(r, <float> 0) - r
-    scale[0] = split_power(rounded, before, after)
+    scale[0] = split_power(rounded, one, before, after)
     return one / fma(scale[0], bend[0], one + scale[0])
 
 

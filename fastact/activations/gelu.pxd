@@ -215,7 +215,7 @@ cdef inline double gelu_backward_in_parts(double grad, double x) noexcept nogil:
     t = <double> 55 if t > 55 else t
     t = tiny_of(x) if t < tiny_of(x) else t
     e = reduce_square(t, split_rounding(x), &rounded, &e_low)
-    scale = split_power(rounded, &before, &after)
+    scale = split_power(rounded, <double> 1, &before, &after)
     w = mapped(t, &w_low, &y, &residual)
     w2 = w * w
     w4 = w2 * w2

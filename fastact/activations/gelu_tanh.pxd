@@ -22,11 +22,11 @@ from fastact.activations.arithmetic cimport (
     absolute, fma, real, to_odd_float, with_sign,
 )
 from fastact.activations.exponential cimport (
-    bend_of, exponential_to_float, half_range, inverse_of_sum, one_plus_reduced, power_of_two, quotient,
-    reciprocal, remainder, remainder_low, rounding, signed_gradient, split_rounding, tiny_of, within,
+    bend_of, exponential_to_float, half_range, inverse_of_sum, on_the_left, one_plus_reduced,
+    power_of_two, quotient, reciprocal, remainder, remainder_low, rounding, signed_gradient,
+    split_rounding, tiny_of, within,
 )
 from fastact.activations.gelu cimport to_narrow, unless_nan
-from fastact.activations.silu cimport quotient_slope
 
 
 @cython.cdivision(True)
@@ -105,6 +105,25 @@ cdef inline double gelu_tanh_in_parts(double x) noexcept nogil:
     r = reduce_cubic(clipped, rounding(-538, x), &rounded, &bend)
     y = inverse_of_sum(power_of_two(rounded), r, bend, &t)
     return within(fma(clipped, y, clipped * y * t) * half_range(x), x, x, -22, 8)
+
+
+cdef inline real quotient_slope(
+    real x, real y, real t, real whole, real rest, real term, real r, real bend,
+    real *before, real *after, real *more
+) noexcept nogil:
+    """The derivative of x / (1 + e) is before (q + more) after, where q is returned.
+
+    The numerator is n + rest = whole + rest + term, where the first sum is split into its rounded value
+    and the rounding error (Knuth's TwoSum). With 1 / (1 + e) = y (1 + t), y**2 = square + low and
+    q = n square, the errors of all products are accumulated in `more`. See `on_the_left` for the rest.
+    """
+    cdef real square = y * y, low = fma(y, y, -square)
+    cdef real n = whole + term, back = n - whole, q
+    rest += (whole - (n - back)) + (term - back)
+    q = n * square
+    more[0] = fma(n, fma(t + t, square, low), fma(n, square, -q))
+    more[0] = on_the_left(x, r, bend, q, fma(rest, square, more[0]), before, after)
+    return q
 
 
 cdef inline double gelu_tanh_slope_near_zero(double u, double low, double *more) noexcept nogil:

@@ -1,6 +1,6 @@
 """sigmoid, 1 / (1 + exp(-x)), and its gradients.
 
-Method: a division by 1 + exp(-x) in two parts, corrected by its residual.
+Method: a division by 1 + exp(-x), which is rounded once; the gradient by tanh of the reduced argument.
 Error: float32 0.80 ULP (all inputs), gradients 1.49; float64 0.74, 1.29 (sampled); 16 bits correctly rounded.
 Range: [0, 1], monotone; -inf gives +0, inf gives 1, NaN gives NaN; the gradient is 0 at the infinities.
 """
@@ -8,38 +8,34 @@ Range: [0, 1], monotone; -inf gives +0, inf gives 1, NaN gives NaN; the gradient
 cimport cython
 
 from fastact.activations.arithmetic cimport (
-    absolute, fma, fma_of_any, pass_nan, real, to_odd_float, with_sign,
+    absolute, fma, pass_nan, real, to_odd_float, with_sign,
 )
 from fastact.activations.exponential cimport (
-    exponential_to_float, half_range, inverse_of_sum, one_plus_exponential, power_of_two, quotient,
-    reciprocal, reduce_argument, remainder, rounding, times_finite, tiny_of, without_nan,
+    at_most, clip, exponential_to_float, half_range, one_plus, power_of_two, quotient, reduced, remainder,
+    rounding, split_power, split_rounding, tiny_of, twice_tanh_of_half, without_nan,
 )
 
 
+@cython.cdivision(True)
 cdef inline real sigmoid(real x) noexcept nogil:
     """1 / (1 + exp(-x)), including subnormal results.
 
-    The rounded reciprocal of 1 + exp(-x) is corrected once by its residual: see `inverse_of_sum`.
-
-    Error: 0.5 ULP from the last rounding, and less than 0.22 from the exponential (P and
-    the rounding of bend and low). The total is at most 0.71 ULP for normal results. Only the last
-    product can be subnormal, and only then is the result rounded a second time: 0.80 ULP.
+    Numerator and denominator are scaled down by `one`, so that exp(-x) does not overflow, and the
+    division alone rounds a subnormal result. The denominator is rounded once, too: see `one_plus`.
     """
-    cdef real lowest, highest, round_at, shifted, rounded, r, bend, y, t
+    cdef real lowest, highest, one, round_at, moved, rounded, y
     if real is float:
-        lowest, highest = -105, 25
-        round_at = rounding(-75, x)
+        lowest, highest = <float> -104.5, 25
+        one = <float> 9.313225746154785e-10                    # 2**-30
+        round_at = rounding(-30, x)
     else:
-        lowest, highest = -746, 40
-        round_at = rounding(-538, x)
-    shifted = x + tiny_of(x)
-    shifted = highest if shifted > highest else shifted
-    rounded = quotient(shifted, round_at)
-    r = reduce_argument(shifted, rounded - round_at, &bend)
-    y = inverse_of_sum(power_of_two(without_nan(rounded)), r, bend, &t)
-    y = fma(y, t, y)
-    # Below `lowest`, the computation above is invalid and the result rounds to zero.
-    return <real> 0 if x < lowest else pass_nan(y * half_range(x), shifted)
+        lowest, highest = -760, 40
+        one = 2.938735877055719e-39                            # 2**-128
+        round_at = rounding(-128, x)
+    moved = clip(x, lowest, highest) + tiny_of(x)
+    rounded = quotient(moved, round_at)
+    y = one / one_plus(reduced(moved, rounded - round_at), power_of_two(rounded), one)
+    return y if x == x else x
 
 
 @cython.cdivision(True)
@@ -49,40 +45,34 @@ cdef inline real logistic_slope(real grad, real x, real factor) noexcept nogil:
     This is the gradient of sigmoid for factor = 1, and of tanh(x) = 2 s(2 x) - 1 for factor = 2.
     Callers pass the factor as a constant, so the compiler removes products with 1.
 
-    As in `sigmoid`, 1 / (1 + e) = y (1 + t), where t is the residual of the division.
-    With y**2 = square + low and e = 2**k (1 - r + bend),
+    With e = 2**k (1 - T) / (1 + T), where T = tanh(r / 2) of the reduced argument r, it is
 
-        e / (1 + e)**2 = 2**k (square + more),
-        more = (bend - r) square + 2 t square (1 + bend - r) + low.
+        factor**2 2**k (1 - T**2) / h**2,    h = (1 + e) (1 + T) = (1 - 2**k) T + 1 + 2**k.
 
-    The terms are multiplied by `grad` before the last sum, which an fma rounds only once.
+    y (1 + t) is 1 / h, where y is rounded, and t is the residual of the division and of the rounding of h.
+    So y**2 (1 + 2 t - T**2) is rounded once, besides y**2.
 
-    2**k is `before` times `after`. `grad` is first multiplied by `before`, which prevents overflow.
-    The underflow of a small `grad` in this product causes an error of less than half an ULP of the
-    result. Where both factors are zero, an infinite `grad` gives NaN, like infinity times zero.
-
-    The multiplication by factor**2 must neither overflow nor amplify the rounding error of a
-    subnormal number. It is therefore the first operation for |grad| < 1, and the last otherwise. If
-    the factor is not 1, |grad| < 1 is also scaled up by a power of two until the last product, so
-    that no intermediate result is subnormal.
+    factor**2 2**k is `before` times `after`. `grad` is first multiplied by `before` and by the rest, none
+    of which is above 1, so nothing overflows. For factor = 2, the product with `after` can multiply the
+    rounding error of a subnormal number by 4, so that results of less than four times the smallest normal
+    number have up to 2 ULP more. Where both are zero, an infinite `grad` gives NaN, like infinity times zero.
     """
-    cdef real size, before, after, scale, r, bend, whole, rest
-    cdef real y, t, square, low, more, first, last, lift
-    cdef real one = 1                                          # a literal would be double in C
-    size = absolute(x) * factor + tiny_of(x)
-    one_plus_exponential(size, &before, &after, &r, &bend, &scale, &whole, &rest)
-    y = reciprocal(whole, rest, &t)
+    cdef real size, rounded, twice, before, after, scale, u, h, y, t, square
+    cdef real highest = 215 if real is float else 1500         # where `before` and `after` are zero
+    cdef real one = 1, part = one / (factor * factor)          # a literal would be double in C
+    size = at_most(absolute(x) * factor, highest) + tiny_of(x)
+    rounded = quotient(size, split_rounding(x))
+    twice = twice_tanh_of_half(reduced(size, rounded - split_rounding(x)))
+    scale = split_power(rounded, factor * factor, &before, &after)
+    u = fma(-scale, part * <real> 0.5, <real> 0.5)
+    h = fma(u, twice, fma(scale, part, one))
+    y = one / h
+    t = fma(u, twice, fma(scale, part, one - h))
+    t = fma(-t, y, fma(-h, y, one))
     square = y * y
-    low = fma(y, y, -square)
-    more = fma((t + t) * square, one + (bend - r), low)
-    more = fma(-r, square, fma(bend, square, more))
-    lift = one if factor == 1 else <real> 4294967296.0          # 2**32
-    first = factor * factor * lift if absolute(grad) < one else one
-    last = one / lift if absolute(grad) < one else factor * factor
-    grad = grad * (before * first)
-    more = fma_of_any(grad, square, times_finite(grad, more)) * (after * last)
-    # The factors are positive, so the result has the sign of `grad`, even if it is zero.
-    return with_sign(pass_nan(more, size), grad)
+    square = fma(square, fma(twice * <real> -0.25, twice, t + t), square)
+    square = grad * before * square * after
+    return square if x == x else x
 
 
 cdef inline real sigmoid_backward(real grad, real x) noexcept nogil:
@@ -100,7 +90,7 @@ cdef inline real sigmoid_backward_from_output(real grad, real y) noexcept nogil:
 
 @cython.cdivision(True)
 cdef inline float narrow_inverse_of_sum(float x, bint passes_nan) noexcept nogil:
-    """2**75 / (1 + exp(-x)): `inverse_of_sum` without the steps that make it accurate to an ULP of float."""
+    """2**75 / (1 + exp(-x)): the denominator of `sigmoid`, less accurate."""
     cdef float round_at = rounding(-75, x), one = half_range(x)
     cdef float rounded, r, t2, p01, p23, scale
     x = <float> 25 if x > 25 else x

@@ -24,7 +24,7 @@ from libc.math cimport INFINITY
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 from fastact.activations.arithmetic cimport absolute, double_bits, float_bits, fma, fma_of_any, real
-from fastact.activations.exponential cimport power_of_two, quotient, reduce_argument, split_rounding
+from fastact.activations.exponential cimport power_of_two, quotient, reduce_argument, rounding
 from fastact.activations.softplus cimport bend_of_logarithm
 
 
@@ -75,8 +75,8 @@ cdef inline real limit_of(real top, real pivot) noexcept nogil:
 
 
 cdef inline real base_of(real top, real pivot) noexcept nogil:
-    """`split_rounding` less K: the terms of the largest elements are about 1, times the scale."""
-    cdef real base = split_rounding(top)
+    """A `round_at` less K: the terms of the largest elements are about 1, times 2**64 (2**512)."""
+    cdef real base = rounding(64 if real is float else 512, top)
     return base - (quotient(pivot - top, base) - base)
 
 

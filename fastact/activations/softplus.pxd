@@ -5,12 +5,12 @@ Error: float32 0.98 ULP (all inputs), gradient 1.41; float64 0.98, 1.2 (sampled)
 Range: [0, inf], monotone; -inf gives +0, inf gives inf, NaN gives NaN.
 """
 
-from fastact.activations.arithmetic cimport (
-    absolute, fma, fma_of_any, pass_nan, real, to_odd_float, with_sign,
-)
+cimport cython
+
+from fastact.activations.arithmetic cimport absolute, fma, real, to_odd_float
 from fastact.activations.exponential cimport (
-    half_range, narrow_reciprocal, on_the_left, one_plus_exponential, power_of_two, quotient, reciprocal,
-    reduce_argument, rounding, times_finite, tiny_of,
+    at_most, clip, half_range, narrow_reciprocal, one_plus, power_of_two, power_ratio, quotient,
+    reduce_argument, reduced, rounding, tiny_of,
 )
 
 
@@ -124,24 +124,30 @@ cdef inline real softplus(real x) noexcept nogil:
     return whole if x <= highest else x
 
 
+@cython.cdivision(True)
 cdef inline real softplus_backward(real grad, real x) noexcept nogil:
-    """grad * s(x), with s = sigmoid.
+    """grad * s(x) = grad / (1 + exp(-x)), with s = sigmoid.
 
-    With e = exp(-|x|), s(x) is 1 / (1 + e) for x >= 0, and e / (1 + e) for x < 0. As in
-    `logistic_slope`, 1 / (1 + e) = y (1 + t): see `on_the_left` for the factor e.
+    exp(-x) is at most about 2**127 (2**1023) in the denominator, which is rounded once, as in `sigmoid`.
+    What there is above this in 2**k is multiplied into `grad`, so that the result rounds once, too.
 
-    An infinite `grad` gives an infinite result, except where 2**k is zero, below about x = -207
-    (-1490). There it gives NaN, like infinity times zero.
+    An infinite `grad` gives an infinite result, except where that factor is zero, below about x = -192
+    (-1454). There it gives NaN, like infinity times zero.
     """
-    cdef real size, before, after, scale, r, bend, whole, rest, y, t, more, part
-    size = absolute(x) + tiny_of(x)
-    one_plus_exponential(size, &before, &after, &r, &bend, &scale, &whole, &rest)
-    y = reciprocal(whole, rest, &t)
-    more = on_the_left(x, r, bend, y, y * t, &before, &after)
-    part = grad * before
-    more = fma_of_any(part, y, times_finite(part, more)) * after
-    # The factors are positive, so the result has the sign of `grad`, even if it is zero.
-    return with_sign(pass_nan(more, size), grad)
+    cdef real lowest, highest, round_at, moved, rounded, most, whole
+    if real is float:
+        lowest, highest = -215, 25
+        most = rounding(127, x)
+    else:
+        lowest, highest = -1500, 40
+        most = rounding(1023, x)
+    round_at = rounding(0, x)
+    moved = clip(x, lowest, highest) + tiny_of(x)
+    rounded = quotient(moved, round_at)
+    most = at_most(rounded, most)
+    whole = one_plus(reduced(moved, rounded - round_at), power_of_two(most), <real> 1)
+    grad = grad * power_ratio(most, rounded) / whole
+    return grad if x == x else x
 
 
 # The functions for float16 and bfloat16 are correctly rounded (the gradient for grad = 1). The

@@ -64,6 +64,7 @@ OPERATIONS = (
         see="log_sigmoid, sigmoid",
         notes=f"{FLOATS} The error is at most 1.5 ULP, in the right tail, too.",
         exact=_exact_log_sigmoid_backward,
+        bounds=Bounds(0.5, 1.0, 2.0),
         numpy=_numpy_log_sigmoid_backward,
         narrow="own",
         costly=True,

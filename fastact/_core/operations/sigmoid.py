@@ -51,7 +51,7 @@ OPERATIONS = (
         ),
         exact=_exact_sigmoid,
         numpy=_numpy_sigmoid,
-        bounds=Bounds(0.5, 0.5, 1.0),
+        bounds=Bounds(0.5, 0.5, 2.0),
         range=(0.0, 1.0),
         monotone=True,
         narrow="own",
@@ -74,6 +74,7 @@ OPERATIONS = (
         notes=f"{FLOATS} The error is at most 1.5 ULP, in both tails.",
         exact=_exact_sigmoid_backward,
         numpy=_numpy_sigmoid_backward,
+        bounds=Bounds(0.5, 1.0, 2.5),
         # 1 - y near y = 1 costs a factor of exp(4).
         numpy_ulp=120.0,
         narrow="own",

@@ -55,6 +55,14 @@ def _numpy_silu_backward(grad: Any, x: Any, out: Any) -> Any:
     return np.multiply(grad, out, out=out)
 
 
+def _smaller_term(m: Any, grad: Any, x: Any) -> Any:
+    # Below 0 the derivative is s(x) - |x| s(x) s(-x).
+    decay = m.exp(-m.abs(x))
+    s = decay / (1 + decay)
+    factor = m.abs(x) / (1 + decay)
+    return grad * m.where(x < 0, s * m.where(factor < 1, factor, 1), 0)
+
+
 OPERATIONS = (
     Operation(
         name="silu",
@@ -69,7 +77,7 @@ OPERATIONS = (
         ),
         exact=_exact_silu,
         numpy=_numpy_silu,
-        bounds=Bounds(0.5, 0.5, 1.0),
+        bounds=Bounds(0.5, 0.5, 2.0),
         narrow="own",
         costly=True,
         peers={
@@ -89,6 +97,8 @@ OPERATIONS = (
         ),
         exact=_exact_silu_backward,
         numpy=_numpy_silu_backward,
+        subtracted=_smaller_term,
+        bounds=Bounds(0.5, 1.0, 3.0),
         # The derivative is 0 at x = -1.278, which the sum of 1 and a product does not know.
         numpy_ulp=4000.0,
         narrow="own",

@@ -68,6 +68,7 @@ OPERATIONS = (
         see="softplus, sigmoid",
         notes=f"{FLOATS} The error is at most 1.5 ULP, in the left tail, too.",
         exact=_exact_softplus_backward,
+        bounds=Bounds(0.5, 1.0, 2.0),
         numpy=_numpy_softplus_backward,
         narrow="own",
         costly=True,

@@ -40,7 +40,7 @@ OPERATIONS = (
         ),
         exact=_exact_tanh,
         numpy=_numpy_tanh,
-        bounds=Bounds(0.5, 0.5, 1.0),
+        bounds=Bounds(0.5, 0.5, 2.0),
         range=(-1.0, 1.0),
         monotone=True,
         costly=True,
@@ -60,6 +60,8 @@ OPERATIONS = (
         notes=f"{FLOATS} The error is at most 1.5 ULP, in both tails.",
         exact=_exact_tanh_backward,
         numpy=_numpy_tanh_backward,
+        # 2.5, except for results of less than four times the smallest normal number.
+        bounds=Bounds(0.5, 1.0, 3.75),
         # 1 - y**2 near y = 1 costs a factor of cosh(4)**2.
         numpy_ulp=3000.0,
         narrow="own",
