@@ -65,6 +65,8 @@ TARGETS = asked(load("targets").TARGETS)
 records = load("operations")
 OPERATIONS, ROW_OPERATIONS = records.OPERATIONS, records.ROW_OPERATIONS
 UNITS = load("generate").units(OPERATIONS, ROW_OPERATIONS)
+# Units of activations without an exponential.
+SHORT = {operation.name for operation in OPERATIONS if not operation.costly} & UNITS.keys()
 for unit, text in UNITS.items():
     write(LOOPS / f"{unit}.pyx", text)
 write(ROOT / "fastact" / "__init__.pyi", load("generate").stub(OPERATIONS, ROW_OPERATIONS))
@@ -118,23 +120,26 @@ LINKED_PROTECTION = ["-Wl,-z,relro", "-Wl,-z,now", "-Wl,-z,noexecstack"]
 # Each where the compiler knows it.
 KERNEL_FLAGS = [
     # For gcc. The first two: it would trade the selects in the formulas for jumps and copies of
-    # what follows, before it vectorises; up to a fifth more instructions (gcc 12). The others: the
-    # formulas are long chains, and steps of four vectors whose instructions are mixed before
-    # registers are assigned take a sixth less time; the simple loops win where operands are not
-    # aligned alike.
+    # what follows, before it vectorises; up to a fifth more instructions (gcc 12). The others:
+    # steps of up to eight vectors; the simple loops win where operands are not aligned alike.
     "-fno-thread-jumps",
     "-fno-tree-pre",
     "-funroll-loops",
     "--param=max-unrolled-insns=280",
     "--param=max-average-unrolled-insns=280",
-    "--param=max-unroll-times=4",
-    "-fschedule-insns",
-    "-fsched-pressure",
-    # For clang, for the same reason: steps of two vectors, and the end of a loop by vectors of four
-    # instead of number by number. Gradients take an eighth less time (clang 14 and 19).
+    # For clang: steps of two vectors, and the end of a loop by vectors of four instead of number by
+    # number. Gradients take an eighth less time (clang 14 and 19).
     "-mllvm -force-vector-interleave=2",
     "-mllvm -epilogue-vectorization-force-VF=4",
 ]
+# For gcc, besides. Formulas with an exponential are long chains: steps of four vectors whose
+# instructions are mixed before registers are assigned take a sixth less time. Eight would only
+# spill registers: a sixth to a quarter more instructions where they would fit in 280.
+MIXING_FLAGS = ["-fschedule-insns", "-fsched-pressure", "--param=max-unroll-times=4"]
+# The others are short, and little but loads and stores. These have to stay in the order of their
+# addresses: relu for AVX2 took up to 1.5 times as long with mixed ones, and leaky_relu with slopes
+# in an array too, without this flag.
+ORDERING_FLAGS = ["-fno-sched-critical-path-heuristic"]
 
 # A formula that is not inlined into its loop is a loop that is not vectorised.
 ALWAYS_INLINE = ("CYTHON_INLINE", "inline __attribute__((always_inline))")
@@ -219,6 +224,7 @@ class Build(build_ext):
             openmp = linked = []
         general = [*(MSVC_FLAGS if msvc else GCC_FLAGS), *self.accepted(PROBED)]
         kernel_flags = self.accepted(KERNEL_FLAGS)
+        long, short = self.accepted(MIXING_FLAGS), self.accepted(ORDERING_FLAGS)
         protection = self.accepted(PROTECTION)
         linked_protection = self.accepted(LINKED_PROTECTION, linking=True)
         tasks = []
@@ -235,9 +241,12 @@ class Build(build_ext):
             if target := KERNELS.get(ext.name):
                 flags = [*general, *self.flags_of(target), *kernel_flags]
                 macros = [] if msvc else [ALWAYS_INLINE]
-                sources = [str((LOOPS / unit).relative_to(ROOT)) + ".c" for unit in UNITS]
                 folders = [str(LOOPS.parent.relative_to(ROOT)), *self.include_dirs]
-                tasks += [(ext, source, flags, macros, folders) for source in sources]
+                for unit in UNITS:
+                    source = str((LOOPS / unit).relative_to(ROOT)) + ".c"
+                    tasks.append(
+                        (ext, source, flags + (short if unit in SHORT else long), macros, folders)
+                    )
             ext.sources = []
         versions = f"NumPy {numpy.__version__}, Cython {Cython.__version__}"
         # gcc says which loops it has vectorized: tests/test_vectorized.py reads it.

@@ -15,6 +15,9 @@ from fastact._core.operations import OPERATIONS
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "asv_bench"
 HERE = Path(fastact.__file__).parent
+# Ends of the names of kernels.
+FORMS = ("", "_shared")
+KINDS = ("f32", "f64", "f16", "bf16")
 
 
 @pytest.fixture
@@ -247,6 +250,27 @@ def test_kernels(hot_loops, name):
     assert not wrong, "\n".join(wrong)
     assert untold <= EXCEPTIONS.get(name, {}).keys()
     assert all(isinstance(found[kernel], hot_loops.UnknownError) for kernel in EVERYWHERE)
+
+
+@pytest.mark.compiler
+@pytest.mark.skipif(not BUILT, reason="not built here by gcc")
+@pytest.mark.skipif(not shutil.which("objdump"), reason="no objdump")
+@pytest.mark.parametrize("set_name", ["avx2", "avx512"])
+def test_short_formulas_are_stored_in_order(hot_loops, set_name):
+    if set_name not in BUILT:
+        pytest.skip("not built here")
+    found = hot_loops.loops(hot_loops.find(HERE, set_name))
+    short = [o.name for o in OPERATIONS if not o.costly and not o.output_of]
+    assert {"relu", "leaky_relu_backward"} <= {*short}
+    disorder = {}
+    for kernel in (f"{name}{form}_{kind}" for name in short for form in FORMS for kind in KINDS):
+        if isinstance(loop := found.get(kernel), hot_loops.Loop):
+            stores = [i.operands[-1] for i in loop.body if i.name.startswith("vmov")]
+            places = [int(to.partition("(")[0] or "0", 16) for to in stores if "(" in to]
+            assert places, kernel
+            if places != sorted(places):
+                disorder[kernel] = places
+    assert not disorder
 
 
 # ------------------------------------------------------------------------------- llvm-mca

@@ -13,5 +13,7 @@ cdef inline real leaky_relu(real x, real negative_slope) noexcept nogil:
 
 
 cdef inline real leaky_relu_backward(real grad, real x, real negative_slope) noexcept nogil:
-    cdef real result = grad if x > 0 else negative_slope * grad
+    # One product, with a factor: a choice between two values would load the gradient twice.
+    cdef real factor = 1 if x > 0 else negative_slope
+    cdef real result = factor * grad
     return result if x == x else x
