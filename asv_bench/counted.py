@@ -115,6 +115,9 @@ def count_elementwise(count, function, record, dtype, layouts=LAYOUTS):
             operands = [place(values) for values in (*operands, slope)]
             what = f"{record.name} {dtype.name} {size} slope per channel"
             count(what, function, *operands, calls=calls, out=out_of(operands[0].shape, dtype))
+            operands = [operand(name, size, dtype, "new") for name in arrays]
+            what = f"{record.name} {dtype.name} {size} slope of float64"
+            count(what, function, *operands, np.float64(0.1), calls=calls)
     if "new" in layouts:
         scalars = [values_of(name, 1, dtype)[0] for name in arrays]
         count(f"{record.name} {dtype.name} 1 scalar", function, *scalars, calls=4)

@@ -411,6 +411,34 @@ def test_slope_by_default_position_and_name(name, dtype):
 
 
 @by_default_slope
+@by_float
+def test_slope_that_is_a_scalar_of_any_type(name, dtype):
+    # 60 elements, and as many as are cast in parts.
+    for shape, order in itertools.product(((0,), (60,), (5, 12), (4, 600)), "CF"):
+        compute, (*arrays, _), _ = case(BY_NAME[name], dtype, 3000)
+        arrays = [np.resize(array, shape).copy(order) for array in arrays]
+        kept = [array.copy() for array in arrays]
+        # NumPy has no type for float16 and bfloat16 together.
+        kinds = [kind for kind in FLOATS if {kind, dtype} != {"float16", "bfloat16"}]
+        for kind, number in itertools.product(kinds, (0.1, -np.pi, np.inf, np.nan)):
+            slope = np.dtype(kind).type(number)
+            wide = np.result_type(dtype, slope)
+            expected = compute(
+                *(array.astype(wide) for array in arrays), np.full(shape, slope, wide, order)
+            )
+            same(compute(*arrays, slope), expected)
+            result = compute(*arrays, negative_slope=slope)
+            same(result, expected)
+            assert result.strides == expected.strides
+            assert result.flags.owndata
+            out = np.empty_like(expected)
+            assert compute(*arrays, slope, out=out) is out
+            same(out, expected)
+        for operand, before in zip(arrays, kept, strict=True):
+            same(operand, before)
+
+
+@by_default_slope
 def test_slope_per_channel(name):
     compute, (*arrays, slope), _ = case(BY_NAME[name])
     table = [operand.reshape(4, 6) for operand in arrays]

@@ -192,6 +192,8 @@ cdef object fast_call(object self, PyObject *const *args, size_t nargsf, PyObjec
         operands[i] = <PyArrayObject *> (last if i == arrays else args[i])
         flags = plain_flags(<PyObject *> operands[i])
         if not flags or PyArray_TYPE(operands[i]) != PyArray_TYPE(first):
+            if i == arrays and even and order & CONTIGUOUS and out == NULL:
+                return promoted_call(self, args, nargsf, kwnames, kernel, last)
             return general_call(self, args, nargsf, kwnames)
         order &= flags
         even = even and same_shape(first, operands[i])
@@ -314,6 +316,38 @@ cdef object scalar_call(
     data[ufunc.nin] = <char *> value
     run_one(kernel, data)
     return result
+
+
+cdef object promoted_call(
+    object self, PyObject *const *args, size_t nargsf, PyObject *kwnames, const Kernel *kernel, PyObject *last
+):
+    """The call on contiguous arrays, with a kernel of their type, and a last operand of another type.
+
+    If this is a NumPy scalar, what has the narrower type is cast to the other one, as NumPy promotes.
+    """
+    cdef UfuncData *ufunc = data_of(self)
+    cdef PyArrayObject *first = <PyArrayObject *> args[0]
+    cdef PyObject *operands[MAX_INPUTS]
+    cdef void *value = NULL
+    cdef int i, arrays = ufunc.nin - 1
+    cdef int type_number = scalar_type(last, &value)
+    cdef const Kernel *other = ufunc.by_type[type_number] if type_number != cnp.NPY_NOTYPE else NULL
+    # NumPy casts long arrays in parts, that stay in the cache.
+    if (other == NULL or other.item == kernel.item or not PyArray_NDIM(first)
+            or (other.item > kernel.item and PyArray_SIZE(first) >= RELEASE)):
+        return general_call(self, args, nargsf, kwnames)
+    cdef list cast = []
+    for i in range(arrays):
+        operands[i] = args[i]
+        if other.item > kernel.item:
+            cast.append(PyArray_FromArray(
+                <PyArrayObject *> args[i], PyArray_DescrFromType(type_number), cnp.NPY_ARRAY_FORCECAST))
+            operands[i] = <PyObject *> cast[i]
+    if other.item < kernel.item:
+        cast.append(float(<object> last))
+        last = <PyObject *> cast[0]
+    operands[arrays] = last
+    return fast_call(self, operands, ufunc.nin, NULL)
 
 
 cdef object cast_call(
