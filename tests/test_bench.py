@@ -84,7 +84,6 @@ def quick_peers(quick, monkeypatch):
     for module, name, value in (
         (cases, "VALUES", 64),
         (race, "PAUSE", 0),
-        (race, "SETTLE_CALLS", 1),
         (plot, "SIZES", (16, 64)),
     ):
         monkeypatch.setattr(module, name, value)
@@ -431,6 +430,17 @@ def test_memcpy_in_the_bytes_of_the_operation():
         assert rival.factor == factor
         rival.work()
         np.testing.assert_array_equal(out, next(iter(values.values())))
+
+
+def test_calls_in_place_start_from_the_same_values(monkeypatch):
+    case = cases.Case(BY_NAME["silu_backward"], "float64", 64, "in place")
+    goal = next(goal for goal in goals.GOALS if goal.work.startswith("in place"))
+    operands = cases.make_operands(case)
+    expected = fastact.silu_backward(operands["grad"], operands["x"])
+    monkeypatch.setattr(race, "make_operands", lambda _: operands)
+    monkeypatch.setattr(race, "race", lambda timers, **_: [timer.timeit(100) for timer in timers])
+    assert race._measure_case([], goal, case, [])["rival"] == "out of place"
+    np.testing.assert_array_equal(operands["grad"], expected, strict=True)
 
 
 def test_denormal_inputs_race_with_ordinary_ones():

@@ -14,7 +14,7 @@ import math
 import os
 import sys
 from functools import cache
-from itertools import count, repeat
+from itertools import count
 from pathlib import Path
 from statistics import median
 from timeit import Timer
@@ -64,20 +64,28 @@ ROWS = arrays.ROWS | {"65536": (CACHED,)}
 
 # How many values are drawn. Larger arrays repeat them.
 VALUES = CACHED
-# In place, sigmoid_backward leaves a quarter of the gradient per call. 2**-2000 is 0 in float64.
-SETTLE_CALLS = 1000
 
 HUGE_PAGE = 2 << 20
 
 
 class Call:
-    """A call of a function with operands, and perhaps an `out`, to be timed."""
+    """A call of a function with operands, and perhaps an `out`, to be timed.
 
-    def __init__(self, function, operands, out=None):
+    If `restores`, the first operand gets its values before each call. Repeated in place, a gradient
+    would become denormal, and stay so: 0.6 of the smallest number is rounded to it.
+    """
+
+    def __init__(self, function, operands, out=None, restores=False):
         self.function, self.operands, self.out = function, operands, out
+        self.values = None
+        if restores:
+            self.values = place(operands[0].shape, operands[0].dtype)
+            self.values[...] = operands[0]
 
     def __call__(self):
         """Call the function."""
+        if self.values is not None:
+            np.copyto(self.operands[0], self.values)
         if self.out is None:
             return self.function(*self.operands)
         return self.function(*self.operands, out=self.out)
@@ -86,11 +94,24 @@ class Call:
         """Make a timer with the call written out. `__call__` would add 100 ns."""
         names = {f"operand{i}": operand for i, operand in enumerate(self.operands)}
         text = ", ".join(names) + ("" if self.out is None else ", out=out")
-        return Timer(f"call({text})", globals={"call": self.function, "out": self.out, **names})
+        before = "" if self.values is None else "copyto(operand0, values), "
+        names |= {"call": self.function, "out": self.out}
+        names |= {"copyto": np.copyto, "values": self.values}
+        return Timer(f"{before}call({text})", globals=names)
 
 
-def make_call(operation, dtype="float32", size=CACHED, layout="contiguous", result="out=", x=None):
+def make_call(
+    operation,
+    dtype="float32",
+    size=CACHED,
+    layout="contiguous",
+    result="out=",
+    x=None,
+    restores=False,
+):
     """Make a call of the table; `x` are inputs to use in place of normally distributed ones.
+
+    In place, it `restores` its first operand: see `Call`.
 
     NotImplementedError if there is no such call, or if fastact lacks the operation for this type.
     """
@@ -99,7 +120,7 @@ def make_call(operation, dtype="float32", size=CACHED, layout="contiguous", resu
     if layout == "slope per column" and "negative_slope" not in OPERANDS[operation]:
         raise NotImplementedError(f"{operation} has no slope")
     function = function_of(operation, dtype)
-    values = _values(operation, dtype, layout == "in place")
+    values = _values(operation, dtype)
     if x is not None:
         values = [x.astype(dtype_of(dtype))]
     with_slope = layout == "slope per column"
@@ -112,7 +133,7 @@ def make_call(operation, dtype="float32", size=CACHED, layout="contiguous", resu
         out = place(operands[0].shape, operands[0].dtype)
     if with_slope:
         operands.append(slope_of(layout, operands[0], 1.0))
-    return Call(function, operands, out)
+    return Call(function, operands, out, restores or layout == "in place")
 
 
 def slope_of(kind, x, number=0.1):
@@ -196,21 +217,12 @@ DRAWN = {
 
 
 @cache
-def _values(operation, dtype, settled):
-    """Draw the operands that are arrays.
-
-    In place, every call changes the first of them. If `settled`, calls have been repeated until
-    the values change no more, and are past the denormal ones.
-    """
+def _values(operation, dtype):
+    """Draw the operands that are arrays."""
     random = np.random.default_rng(0)
-    values = [
+    return [
         DRAWN[name](random).astype(dtype_of(dtype)) for name in OPERANDS[operation] if name in DRAWN
     ]
-    if settled:
-        call = Call(function_of(operation, dtype), values, values[0])
-        for _ in repeat(None, SETTLE_CALLS):
-            call()
-    return values
 
 
 _placed = count()
@@ -274,7 +286,7 @@ def make_layer(name, size):
         raise NotImplementedError(f"no {name}")
     side = math.isqrt(size)
     layer = getattr(layers, name)(*ARGUMENTS.get(name, lambda n: ())(side))
-    x = arrays.lay_out(_values("relu", "float32", False)[0], size, "square", place)
+    x = arrays.lay_out(_values("relu", "float32")[0], size, "square", place)
     y = layer.forward(x)
     return layer, x, placed(np.ones_like(y))
 

@@ -240,15 +240,19 @@ class Threads(_Ratio):
 
 
 class InPlace(_Ratio):
-    """A call with `out=x` over the same call with another `out`, 65,536 elements."""
+    """A call with `out=x` over the same call with another `out`, 65,536 elements.
 
+    Both after a copy of the first operand.
+    """
+
+    version = "2"
     params = (_cases.UFUNCS, ["float32", "float64"])
     param_names = ("ufunc", "dtype")
 
     def setup(self, ufunc, dtype):
         _cases.use_threads(1)
         self.ours = _cases.make_call(ufunc, dtype, layout="in place")
-        self.theirs = _cases.make_call(ufunc, dtype)
+        self.theirs = _cases.make_call(ufunc, dtype, restores=True)
 
     @_cases.figure("In place: time / out of place", "x time out of place")
     def track_over_out_of_place(self, *_):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fastact._command.bench.arrays import IMAGES, ROWS
 from fastact._command.bench.cases import CACHED, Case, cases, make_operands
-from fastact._command.bench.race import LARGE, SMALL, Goal, Rival
+from fastact._command.bench.race import LARGE, SMALL, Goal, Rival, restored
 from fastact._command.peers import Fastact, Work
 from fastact._core.operations import BY_NAME, OPERATIONS, ROW_OPERATIONS, Operation, RowOperation
 from fastact._core.runtime.threads import get_num_threads, set_num_threads
@@ -61,9 +61,16 @@ def _own_sigmoid(case: Case, values: dict[str, Any], out: Array | None) -> Rival
     return Rival("own sigmoid", _own(BY_NAME["sigmoid"], {"x": values["x"]}, out))
 
 
-def _own_contiguous(name: str, case: Case, values: dict[str, Any], out: Array | None) -> Rival:
+def _own_on_ordinary_inputs(case: Case, values: dict[str, Any], out: Array | None) -> Rival:
     values = make_operands(replace(case, layout="contiguous"))
-    return Rival(name, _own(case.operation, values, np.empty_like(out)))
+    return Rival("ordinary inputs", _own(case.operation, values, np.empty_like(out)))
+
+
+def _own_out_of_place(case: Case, values: dict[str, Any], out: Array | None) -> Rival:
+    values = make_operands(replace(case, layout="contiguous"))
+    first = next(iter(values.values()))
+    work = _own(case.operation, values, np.empty_like(out))
+    return Rival("out of place", restored(work, first, first.copy()))
 
 
 def _own(operation: Operation | RowOperation, values: dict[str, Any], out: Array | None) -> Work:
@@ -90,8 +97,6 @@ _WHOLE_AND_VIEW = ("contiguous", "256 of 320 columns")
 _SHARED = cases(_SIGMOID, sizes=[1 << 22], layouts=_WHOLE_AND_VIEW, all_threads=True)
 _CHANNELS_LAST = cases(_RELU, sizes=[IMAGES], layouts=["NHWC"])
 _STRIDED = ("stride 2", "transposed")
-_ORDINARY = functools.partial(_own_contiguous, "ordinary inputs")
-_OUT_OF_PLACE = functools.partial(_own_contiguous, "out of place")
 _SCALARS = ("NumPy scalar", "0-d array", "array of one")
 _PER_AXIS = ("slope per column", "slope per row")
 # One exponential per element takes longer than memory does for a float32 read and written.
@@ -145,14 +150,14 @@ _ALL_GOALS = (
         "sigmoid on denormal inputs, 65,536",
         1.2,
         cases(_SIGMOID, FLOATS, layouts=["denormal"]),
-        _ORDINARY,
+        _own_on_ordinary_inputs,
         alone=True,
     ),
     Goal(
         "in place, 65,536",
         1.0,
         cases(OPERATIONS, FLOATS, layouts=["in place"]),
-        _OUT_OF_PLACE,
+        _own_out_of_place,
         alone=True,
     ),
     Goal("16-bit types, 65,536", 0.80, cases(FORWARD, NARROW)),

@@ -17,7 +17,8 @@ above {MAX_ULP} ULP for an input above {ULP_FROM:.0f} are inexact, and do not co
 GOAL_NOTES = """\
 Of every work, the case furthest from its target: time of fastact, time of the fastest other,
 ratio, target, and how many cases meet it. memcpy: numpy.copyto, its time scaled to the bytes that
-the operation reads and writes; on all threads, in as many parts. JAX cannot write into out.
+the operation reads and writes; on all threads, in as many parts. JAX cannot write into out. In
+place, both times are those of a call and of a copy that gives the operand its values again.
 """
 
 
