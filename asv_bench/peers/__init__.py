@@ -13,7 +13,7 @@ that is what they are for. The others are asked for those that they offer.
 import importlib.util
 import sys
 
-from fastact._command.peers import NumPy, Peer
+from fastact._command.peers import Fastact, NumPy, Peer
 
 from .jax import JAX
 from .numba import Numba
@@ -23,6 +23,12 @@ from .pytorch import PyTorch
 from .scipy import SciPy
 
 PEERS = (NumPy, SciPy, PyTorch, Numba, NumExpr, ONNXRuntime, JAX)
+
+
+def held_to_avx2() -> dict[str, str]:
+    """List the variables of the environment that hold fastact and the peers to AVX2."""
+    settings = [setting for peer in (Fastact, *PEERS) for setting in peer.avx2 or ()]
+    return {name: value for name, _, value in (setting.partition("=") for setting in settings)}
 
 
 def installed() -> list[Peer]:

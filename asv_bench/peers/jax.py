@@ -15,6 +15,7 @@ class JAX(Peer):
     """
 
     name, modules = "JAX", ("jax",)
+    avx2 = ("XLA_FLAGS=--xla_cpu_max_isa=AVX2",)
 
     def __init__(self) -> None:
         super().__init__()

@@ -20,6 +20,8 @@ class Numba(Peer):
     """
 
     name, modules = "numba", ("numba",)
+    # The name alone would leave the features of this processor on.
+    avx2 = ("NUMBA_CPU_NAME=haswell", "NUMBA_CPU_FEATURES=")
 
     def __init__(self) -> None:
         super().__init__()

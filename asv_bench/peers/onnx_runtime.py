@@ -12,6 +12,7 @@ class ONNXRuntime(Peer):
     """Expects the name of an operator, and then that of its attribute for each parameter."""
 
     name, modules = "ONNX Runtime", ("onnxruntime", "onnx.helper")
+    avx2 = None
 
     def __init__(self) -> None:
         super().__init__()

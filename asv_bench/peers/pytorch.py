@@ -20,6 +20,11 @@ class PyTorch(Peer):
     """
 
     name, modules = "PyTorch", ("torch",)
+    avx2 = (
+        "ATEN_CPU_CAPABILITY=avx2",
+        "ONEDNN_MAX_CPU_ISA=AVX2",
+        "MKL_ENABLE_INSTRUCTIONS=AVX2",
+    )
     # Raised by its kernels, by `from_numpy` for a dtype, and for negative strides.
     _unsupported = (RuntimeError, TypeError, ValueError)
 

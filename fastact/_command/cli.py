@@ -48,9 +48,10 @@ def _run(arguments: Sequence[str] | None) -> int:
     options = _parser().parse_args(arguments)
     if sys.stdout is None:
         raise OSError("stdout is closed")
-    options.command_line = shlex.join(
-        ["fastact", *(sys.argv[1:] if arguments is None else arguments)]
-    )
+    given = sys.argv[1:] if arguments is None else arguments
+    options.command_line = shlex.join(["fastact", *given])
+    # What to start Python with, to run the same in another process.
+    options.again = sys.orig_argv[1:] if arguments is None else ["-m", "fastact", *given]
     status: int = options.run(options)
     return status
 
@@ -73,6 +74,12 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="compare with all of SciPy, PyTorch, numba, numexpr, ONNX Runtime and JAX that are "
         "installed, at work of all kinds; takes some minutes, and needs a source tree",
+    )
+    bench.add_argument(
+        "--hold",
+        choices=("avx2",),
+        help="with --peers, on a processor with AVX-512: let no package use more than AVX2; leaves "
+        "out ONNX Runtime, which cannot be held",
     )
     bench.add_argument(
         "--epoch",
@@ -122,6 +129,7 @@ examples:
   fastact bench                      every function against NumPy
   fastact bench --size 1000          the same, for arrays of 1,000 elements
   fastact bench --peers              against every package that is installed
+  fastact bench --peers --hold avx2  the same, with nothing beyond AVX2
   fastact bench --plot speed.svg     a picture of time over size
   fastact bench --format markdown    a table for a page
 """

@@ -23,23 +23,33 @@ class Table(NamedTuple):
     """A table of texts."""
 
     title: str  # empty for none
-    rows: Sequence[Sequence[str]]  # the first has the headings
+    # The first has the headings. The table is left out if there are only these, and is its title if
+    # there is nothing.
+    rows: Sequence[Sequence[str]]
     left: int  # how many columns are aligned to the left
 
 
 def as_text(
-    tables: Iterable[Table], facts: Mapping[str, Any], packages: Mapping[str, str], notes: str
+    tables: Iterable[Table],
+    facts: Mapping[str, Any],
+    packages: Mapping[str, str],
+    notes: str,
+    end: Iterable[Table] = (),
 ) -> str:
-    """Write tables for a terminal, below what was measured, and above notes."""
+    """Write tables for a terminal, below what was measured, and above notes; others at the end."""
     versions = ", ".join(f"{name} {version}" for name, version in packages.items())
     parts = [
         f"fastact {facts['version']} ({facts['isa']}, {facts['compiler']}) and {versions}\n"
         f"{facts['processor']}, Python {facts['python']}"
     ]
-    for title, rows, left in tables:
-        if len(rows) > 1:
-            parts.append("\n".join([*([f"{title}:"] if title else []), aligned(rows, left)]))
-    return "\n\n".join([*parts, notes])
+    parts += [_text(*table) for table in tables if len(table.rows) != 1]
+    return "\n\n".join([*parts, notes, *(_text(*table) for table in end)])
+
+
+def _text(title: str, rows: Sequence[Sequence[str]], left: int) -> str:
+    if not rows:
+        return f"{title}."
+    return "\n".join([*([f"{title}:"] if title else []), aligned(rows, left)])
 
 
 def as_markdown(
@@ -54,7 +64,9 @@ def as_markdown(
     )
     parts = []
     for title, rows, left in tables:
-        if len(rows) > 1:
+        if not rows:
+            parts.append(f"**{title}**")
+        elif len(rows) > 1:
             rule = "|".join(["---"] * left + ["---:"] * (len(rows[0]) - left))
             heading, *lines = (
                 f"| {' | '.join(map(_cell, row))} |".replace("|  |", "| |") for row in rows

@@ -98,6 +98,9 @@ class Peer:
     name: str
     version: str
     modules: tuple[str, ...]  # that must be installed
+    # Variables of the environment that hold it to AVX2, if they are set before its import; none if
+    # it does not go beyond. None if it cannot be held.
+    avx2: tuple[str, ...] | None = ()
     # What the package raises for operands that it does not support.
     _unsupported: tuple[type[Exception], ...] = (TypeError,)
     _threads = 1
@@ -176,6 +179,7 @@ class Fastact(Peer):
     """fastact itself. A parameter is left out where it has its default value."""
 
     name, modules = "fastact", ("fastact",)
+    avx2 = ("FASTACT_ISA=avx2",)
 
     def recipe(self, operation: Operation | RowOperation) -> Any:
         return (ufuncs | row_ufuncs)[operation.name]
@@ -196,10 +200,16 @@ class Fastact(Peer):
         return set_num_threads(n)
 
 
+# The names that this version of NumPy has. It warns of others.
+_DISPATCHED = importlib.import_module("numpy._core._multiarray_umath").__cpu_dispatch__
+_BEYOND_AVX2 = [name for name in _DISPATCHED if name == "X86_V4" or name.startswith("AVX512")]
+
+
 class NumPy(Peer):
     """Composes every operation: `Operation.numpy`."""
 
     name, modules = "NumPy", ("numpy",)
+    avx2 = (f"NPY_DISABLE_CPU_FEATURES={' '.join(_BEYOND_AVX2)}",)
 
     def recipe(self, operation: Operation | RowOperation) -> Any:
         return operation.numpy

@@ -200,6 +200,28 @@ def fastest(times: dict[str, float], excluded: list[str]) -> str | None:
     return min(rivals, key=times.__getitem__, default=None)
 
 
+def slower(results: dict[str, Any]) -> dict[str, Any]:
+    """Find the cases in which another package takes less time, inexact ones included.
+
+    Returns
+    -------
+    dict
+        "compared": how many cases other packages take part in; "above": those with a ratio above
+        1.00, the greatest first.
+    """
+    compared, above = 0, []
+    for row in results["rows"]:
+        for case in row["cases"]:
+            times = {name: t for name, t in case["seconds"].items() if name in results["peers"]}
+            compared += bool(times)
+            if (peer := fastest(times, [])) is None:
+                continue
+            ratio = case["seconds"]["fastact"] / times[peer]
+            if round(ratio, 2) > 1:
+                above.append({"work": row["work"], "case": case, "peer": peer, "ratio": ratio})
+    return {"compared": compared, "above": sorted(above, key=lambda row: -row["ratio"])}
+
+
 def _errors(
     peers: list[Peer], operation: Operation | RowOperation, dtype_name: str
 ) -> dict[str, Errors] | None:

@@ -50,6 +50,23 @@ def summary(results: dict[str, Any]) -> list[Table]:
     ]
 
 
+def slower(results: dict[str, Any]) -> Table:
+    """Count the cases in which another package is faster, and name them."""
+    above = results["above"]
+    title = f"{len(above)} of {results['compared']} rows above 1.00 of the fastest other"
+    if results["hold"]:
+        title += f", all held to {results['hold']}"
+    if results["left_out"]:
+        title += f", without {' and '.join(results['left_out'])}, which cannot be held"
+    cells: list[tuple[str, ...]] = [("row", "work", "fastest", "fastact", "other", "ratio")]
+    for row in above:
+        case, peer = row["case"], row["peer"]
+        times = (_time(case["seconds"][name], case) for name in ("fastact", peer))
+        remark = " (inexact)" if peer in case["excluded"] else ""
+        cells.append((case["case"], row["work"], peer + remark, *times, f"{row['ratio']:.2f}"))
+    return Table(title, cells if above else [], 3)
+
+
 def _is_plain(case: dict[str, Any]) -> bool:
     """Tell whether a case is a function on a contiguous array, with out=, against others."""
     alike = case["layout"] == "contiguous" and case["out"] and not case["slope"]
