@@ -65,8 +65,9 @@ TARGETS = asked(load("targets").TARGETS)
 records = load("operations")
 OPERATIONS, ROW_OPERATIONS = records.OPERATIONS, records.ROW_OPERATIONS
 UNITS = load("generate").units(OPERATIONS, ROW_OPERATIONS)
-# Units of activations without an exponential.
-SHORT = {operation.name for operation in OPERATIONS if not operation.costly} & UNITS.keys()
+# Units of activations with an exponential, and without.
+LONG = {operation.name for operation in OPERATIONS if operation.costly} & UNITS.keys()
+SHORT = {operation.name for operation in OPERATIONS} & UNITS.keys() - LONG
 for unit, text in UNITS.items():
     write(LOOPS / f"{unit}.pyx", text)
 write(ROOT / "fastact" / "__init__.pyi", load("generate").stub(OPERATIONS, ROW_OPERATIONS))
@@ -132,11 +133,13 @@ KERNEL_FLAGS = [
     "-mllvm -force-vector-interleave=2",
     "-mllvm -epilogue-vectorization-force-VF=4",
 ]
-# For gcc, besides. Formulas with an exponential are long chains: steps of four vectors whose
-# instructions are mixed before registers are assigned take a sixth less time. Eight would only
-# spill registers: a sixth to a quarter more instructions where they would fit in 280.
-MIXING_FLAGS = ["-fschedule-insns", "-fsched-pressure", "--param=max-unroll-times=4"]
-# The others are short, and little but loads and stores. These have to stay in the order of their
+# For gcc, besides: steps whose instructions are mixed before registers are assigned. Long chains take a
+# sixth less time so.
+MIXING_FLAGS = ["-fschedule-insns", "-fsched-pressure"]
+# Steps of no more than four vectors for formulas with an exponential. Where eight would fit into 280
+# instructions, they only spill registers: a sixth to a quarter more instructions.
+LIMITING_FLAGS = ["--param=max-unroll-times=4"]
+# Formulas without one are short, and little but loads and stores. These have to stay in the order of their
 # addresses: relu for AVX2 took up to 1.5 times as long with mixed ones, and leaky_relu with slopes
 # in an array too, without this flag.
 ORDERING_FLAGS = ["-fno-sched-critical-path-heuristic"]
@@ -224,7 +227,8 @@ class Build(build_ext):
             openmp = linked = []
         general = [*(MSVC_FLAGS if msvc else GCC_FLAGS), *self.accepted(PROBED)]
         kernel_flags = self.accepted(KERNEL_FLAGS)
-        long, short = self.accepted(MIXING_FLAGS), self.accepted(ORDERING_FLAGS)
+        mixing, limiting = self.accepted(MIXING_FLAGS), self.accepted(LIMITING_FLAGS)
+        ordering = self.accepted(ORDERING_FLAGS)
         protection = self.accepted(PROTECTION)
         linked_protection = self.accepted(LINKED_PROTECTION, linking=True)
         tasks = []
@@ -244,9 +248,9 @@ class Build(build_ext):
                 folders = [str(LOOPS.parent.relative_to(ROOT)), *self.include_dirs]
                 for unit in UNITS:
                     source = str((LOOPS / unit).relative_to(ROOT)) + ".c"
-                    tasks.append(
-                        (ext, source, flags + (short if unit in SHORT else long), macros, folders)
-                    )
+                    more = ordering if unit in SHORT else mixing
+                    more = more + limiting if unit in LONG else more
+                    tasks.append((ext, source, flags + more, macros, folders))
             ext.sources = []
         versions = f"NumPy {numpy.__version__}, Cython {Cython.__version__}"
         # gcc says which loops it has vectorized: tests/test_vectorized.py reads it.
