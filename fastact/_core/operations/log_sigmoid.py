@@ -62,7 +62,7 @@ OPERATIONS = (
         "log_sigmoid",
         summary="Compute grad * sigmoid(-x), the gradient of log_sigmoid from its input.",
         see="log_sigmoid, sigmoid",
-        notes=f"{FLOATS} The error is at most 1.5 ULP, in the right tail, too.",
+        notes=f"{FLOATS} The error is at most 2 ULP, in the right tail, too.",
         exact=_exact_log_sigmoid_backward,
         bounds=Bounds(0.5, 1.0, 2.0),
         numpy=_numpy_log_sigmoid_backward,

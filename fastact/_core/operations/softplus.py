@@ -66,7 +66,7 @@ OPERATIONS = (
         "softplus",
         summary="Compute grad * sigmoid(x), the gradient of softplus from its input.",
         see="softplus, sigmoid",
-        notes=f"{FLOATS} The error is at most 1.5 ULP, in the left tail, too.",
+        notes=f"{FLOATS} The error is at most 2 ULP, in the left tail, too.",
         exact=_exact_softplus_backward,
         bounds=Bounds(0.5, 1.0, 2.0),
         numpy=_numpy_softplus_backward,
