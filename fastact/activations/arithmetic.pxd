@@ -189,8 +189,7 @@ cdef inline real pass_nan(real result, real x) noexcept nogil:
     fma and Arm's instructions may lose the sign. This function is only valid for formulas in which no
     other NaN can arise between x and `result`. It is not valid if NaN x can produce an infinity in an
     intermediate step, such as a power of two built from its bits, because operations on infinity
-    can produce a different NaN. Such a formula must end in ``result if x == x else x``, or build the
-    power from a number: see `exponential`.
+    can produce a different NaN. Such a formula must end in ``result if x == x else x``.
     """
     if PASSES_NAN:
         return result

@@ -28,11 +28,10 @@ Where that difference does not matter, r is rounded (`reduced`). Then exp(-x) is
 `exponential_less_one`, or 2**k (1 - T) / (1 + T) with T = tanh(r / 2), from an odd polynomial of fewer
 terms (`twice_tanh_of_half`).
 
-Shifted, the bits of a NaN can be those of infinity, and infinity minus infinity is another NaN. A
-formula that ends in `pass_nan` therefore takes 2**k from a number, by `without_nan`, and NaN goes on in r
-alone. All other formulas select x at the end, as `pass_nan` itself does where instructions do not pass a
-NaN on. So these may clip x by `clip`, `at_most` and `at_least`, which compare integers where that is a
-single instruction, unlike a minimum of floats with NaN among them.
+Shifted, the bits of a NaN can be those of infinity, and infinity minus infinity is another NaN. So a
+formula with a power of two selects x at the end where that is NaN. It may clip x by `clip`, `at_most` and
+`at_least`, which compare integers where that is a single instruction, unlike a minimum of floats with NaN
+among them.
 """
 
 cimport cython
@@ -40,7 +39,7 @@ from libc.float cimport DBL_MAX, FLT_MAX
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 from fastact.activations.arithmetic cimport (
-    INTEGER_MINIMUM, PASSES_NAN, absolute, double_bits, float_bits, fma, fma_of_any, real, with_sign,
+    INTEGER_MINIMUM, absolute, double_bits, float_bits, fma, fma_of_any, real, with_sign,
 )
 
 
@@ -212,24 +211,6 @@ cdef inline real clip(real x, real lowest, real highest) noexcept nogil:
     else:
         wide.value, wide_lowest.value = x, lowest
         wide.bits = min(wide.bits, wide_lowest.bits)
-        return wide.value
-
-
-cdef inline real without_nan(real rounded) noexcept nogil:
-    """`rounded`, the result of `quotient`; the largest number with a finite `power_of_two` if it is NaN."""
-    cdef float_bits narrow, narrow_limit
-    cdef double_bits wide, wide_limit
-    if not PASSES_NAN:
-        return rounded
-    if real is float:
-        narrow.value = rounded
-        narrow_limit.value = rounding(127, rounded)
-        narrow.bits = min(narrow.bits, narrow_limit.bits)
-        return narrow.value
-    else:
-        wide.value = rounded
-        wide_limit.value = rounding(1023, rounded)
-        wide.bits = min(wide.bits, wide_limit.bits)
         return wide.value
 
 

@@ -11,8 +11,8 @@ from fastact.activations.arithmetic cimport (
     absolute, fma, pass_nan, real, to_odd_float, with_sign,
 )
 from fastact.activations.exponential cimport (
-    at_most, clip, exponential_to_float, half_range, one_plus, power_of_two, quotient, reduced, remainder,
-    rounding, split_power, split_rounding, tiny_of, twice_tanh_of_half, without_nan,
+    at_most, clip, exponential_to_float, one_plus, power_of_two, quotient, reduced, rounding, split_power,
+    split_rounding, tiny_of, twice_tanh_of_half,
 )
 
 
@@ -88,35 +88,14 @@ cdef inline real sigmoid_backward_from_output(real grad, real y) noexcept nogil:
 # The functions for float16 and bfloat16 are correctly rounded (the gradient for grad = 1). The
 # tests check all 65,536 inputs of both types.
 
-@cython.cdivision(True)
-cdef inline float narrow_inverse_of_sum(float x, bint passes_nan) noexcept nogil:
-    """2**75 / (1 + exp(-x)): the denominator of `sigmoid`, less accurate."""
-    cdef float round_at = rounding(-75, x), one = half_range(x)
-    cdef float rounded, r, t2, p01, p23, scale
-    x = <float> 25 if x > 25 else x
-    rounded = quotient(x, round_at)
-    r = remainder(x, rounded - round_at)
-    t2 = r * r
-    p01 = fma(r, <float> -0.16667114650028393, <float> 0.49999231495392864)
-    p23 = fma(r, <float> -0.008312520140459853, <float> 0.041890156813028473)
-    scale = power_of_two(without_nan(rounded) if passes_nan else rounded)
-    return <float> 1 / fma(scale, fma(t2, fma(t2, p23, p01), -r), one + scale)
-
-
 cdef inline float sigmoid_narrow(float x) noexcept nogil:
     """sigmoid of a number of a narrower type; the caller rounds the result to that type.
 
-    The error is up to 2.6 ULP above x = -10 and 5.2 ULP below. This is accurate enough, except where
-    the result is close to a tie of the narrower type.
-
     For small x, 1/2 + x/4 is often a tie. sigmoid(x) is closer to 1/2 by x**3/48, which is lost in
     float. Below 2**-4, x is therefore multiplied by 1 - 2**-12. The two differences add up to less
-    than 2**-16, and an x/4 that is not a tie is never closer to one than that. Elsewhere, x is shifted
-    by 2**-24. Without the shift, sigmoid(-0.1639) in float16 would be the only incorrect result.
+    than 2**-16, and an x/4 that is not a tie is never closer to one than that.
     """
-    cdef float moved = x - <float> 5.960464477539063e-08       # never subnormal
-    cdef float y = narrow_inverse_of_sum(moved, True) * half_range(x)
-    y = <float> 0 if x < -105 else pass_nan(y, moved)
+    cdef float y = sigmoid(x)
     return fma(x, <float> 0.24993896484375, <float> 0.5) if absolute(x) < <float> 0.0625 else y
 
 

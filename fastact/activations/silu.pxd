@@ -9,10 +9,9 @@ cimport cython
 
 from fastact.activations.arithmetic cimport absolute, fma, fma_of_any, real, with_sign
 from fastact.activations.exponential cimport (
-    at_most, clip, half_range, narrow_reciprocal, one_plus, power_of_two, quotient, reduced,
+    at_most, clip, narrow_reciprocal, one_plus, power_of_two, quotient, reduced,
     rounding, split_power, split_rounding, tiny_of, twice_tanh_of_half,
 )
-from fastact.activations.sigmoid cimport narrow_inverse_of_sum
 
 
 @cython.cdivision(True)
@@ -85,19 +84,10 @@ cdef inline real silu_backward(real grad, real x) noexcept nogil:
 cdef inline float silu_narrow(float x) noexcept nogil:
     """silu of a number of a narrower type; the caller rounds the result to that type.
 
-    Near 0 the result is x/2 + x**2/4, with the second term
-    raised to at least 2**-15 |x|. Half of a subnormal number can be a tie, and the sum in float must
-    remain above it.
+    Half of a subnormal number can be a tie. The result is x / 2 + x**2 / 4, which is above it, by enough
+    to be seen in a subnormal float.
     """
-    cdef float moved = x - <float> 1.4156103134155273e-07      # 19 * 2**-27; never subnormal
-    cdef float y = x * narrow_inverse_of_sum(moved, False) * half_range(x)
-    cdef float size = absolute(x), near = size * <float> 0.25
-    y = y if x >= -110 else <float> -0.0
-    near = <float> 3.0517578125e-05 if near < <float> 3.0517578125e-05 else near
-    near = with_sign(fma(size, near, x * <float> 0.5), x)
-    y = near if size < <float> 0.015625 else y
-    # NaN takes the last branch, which preserves its bits.
-    return y if moved < 25 else x
+    return with_sign(silu(x) + <float> 1.401298464324817e-45, x)         # 2**-149
 
 
 cdef inline float silu_backward_narrow(float grad, float x) noexcept nogil:

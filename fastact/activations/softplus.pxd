@@ -9,7 +9,7 @@ cimport cython
 
 from fastact.activations.arithmetic cimport absolute, fma, real, to_odd_float
 from fastact.activations.exponential cimport (
-    at_most, clip, half_range, narrow_reciprocal, one_plus, power_of_two, power_ratio, quotient,
+    at_most, clip, half_range, one_plus, power_of_two, power_ratio, quotient,
     reduce_argument, reduced, rounding, tiny_of,
 )
 
@@ -168,19 +168,8 @@ cdef inline float softplus_narrow(float x) noexcept nogil:
 cdef inline float softplus_backward_narrow(float grad, float x) noexcept nogil:
     """softplus_backward for a narrower type; the caller rounds the result to that type.
 
-    This is `softplus_backward` without the steps that make it accurate to an ULP of float. For small
-    x, 1/2 + x/4 is often a tie: see `sigmoid_narrow`.
+    For small x, 1/2 + x/4 is often a tie: see `sigmoid_narrow`.
     """
-    cdef float moved, before, after, scale, bend, y
-    cdef float one = 1
-    moved = absolute(x) + <float> 1.4901161193847656e-08       # 2**-26; never subnormal
-    moved = <float> 215 if moved > 215 else moved
-    y = narrow_reciprocal(moved, &before, &after, &scale, &bend)
-    y = fma(y, bend, y) if x < 0 else y
-    before = before if x < 0 else one
-    after = after if x < 0 else one
-    y = fma(x, <float> 0.24993896484375, <float> 0.5) if absolute(x) < <float> 0.015625 else y
-    before = one if absolute(x) < <float> 0.015625 else before
-    after = one if absolute(x) < <float> 0.015625 else after
-    y = grad * before * y * after
-    return y if x == x else x
+    cdef float near = grad * fma(x, <float> 0.24993896484375, <float> 0.5)
+    cdef float y = softplus_backward(grad, x)
+    return near if absolute(x) < <float> 0.0625 else y
