@@ -133,15 +133,15 @@ KERNEL_FLAGS = [
     "-mllvm -force-vector-interleave=2",
     "-mllvm -epilogue-vectorization-force-VF=4",
 ]
-# For gcc, besides: steps whose instructions are mixed before registers are assigned. Long chains take a
-# sixth less time so.
+# For gcc, besides: steps whose instructions are mixed before registers are assigned. Long chains
+# take a sixth less time so.
 MIXING_FLAGS = ["-fschedule-insns", "-fsched-pressure"]
-# Steps of no more than four vectors for formulas with an exponential. Where eight would fit into 280
-# instructions, they only spill registers: a sixth to a quarter more instructions.
+# Steps of no more than four vectors for formulas with an exponential. Where eight would fit into
+# 280 instructions, they only spill registers: a sixth to a quarter more instructions.
 LIMITING_FLAGS = ["--param=max-unroll-times=4"]
-# Formulas without one are short, and little but loads and stores. These have to stay in the order of their
-# addresses: relu for AVX2 took up to 1.5 times as long with mixed ones, and leaky_relu with slopes
-# in an array too, without this flag.
+# Formulas without one are short, and little but loads and stores. These have to stay in the order
+# of their addresses: relu for AVX2 took up to 1.5 times as long with mixed ones, and leaky_relu
+# with slopes in an array too, without this flag.
 ORDERING_FLAGS = ["-fno-sched-critical-path-heuristic"]
 
 # A formula that is not inlined into its loop is a loop that is not vectorised.

@@ -58,8 +58,8 @@ OPERATIONS = (
         summary="Compute grad * (1 - tanh(x)**2), the gradient of tanh from its input.",
         returns="0 where `x` is infinite, NaN where it is NaN.",
         notes=(
-            f"{FLOATS} The error is at most 2.5 ULP, in both tails, and at most 3.7 ULP in results of "
-            "less than four times the smallest normal number."
+            f"{FLOATS} The error is at most 2.5 ULP, in both tails, and at most 3.7 ULP in results "
+            "of less than four times the smallest normal number."
         ),
         exact=_exact_tanh_backward,
         numpy=_numpy_tanh_backward,
