@@ -293,6 +293,22 @@ def test_axes_of_many_dimensions(function, name):
         assert_same(copies[0], wanted)
 
 
+@every_name
+def test_results_are_in_c_order(function, name):
+    for shape in ((6, 4), (3, 4, 5), (2, 1, 3, 2)):
+        operands = draw(name, "float32", shape)
+        for given in (
+            operands,
+            [np.asfortranarray(o) for o in operands],
+            [o[::-1] for o in operands],
+        ):
+            for axis in range(len(shape) - 1):
+                result = function(*given, axis=axis)
+                assert result.flags.c_contiguous
+                moved = [np.moveaxis(o, axis, -1) for o in given]
+                assert_same(result, np.moveaxis(one_by_one(name, moved), -1, axis))
+
+
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 @every_name
 def test_threads(function, name, dtype):

@@ -24,7 +24,7 @@ from fastact._core.calls.ufunc_data cimport (
 from fastact._core.driver.engine cimport run, run_one, store_number
 from fastact._core.driver.kernel cimport MAX_INPUTS, Kernel
 from fastact._core.driver.plans cimport run_arrays
-from fastact._core.driver.rows cimport run_rows
+from fastact._core.driver.rows cimport close_room, open_room, run_rows
 from fastact._core.runtime.arrays cimport (
     PyArray_BYTES, PyArray_CheckExact, PyArray_DIMS, PyArray_FLAGS, PyArray_ISNOTSWAPPED, PyArray_NDIM,
     PyArray_SIZE, PyArray_STRIDES, PyArray_TYPE, PyArrayObject,
@@ -116,10 +116,13 @@ cdef inline bint is_number(
     return True
 
 
-cdef inline bint is_last_axis(PyObject *axis, int ndim) except -1:
-    """Whether an axis, which may be NULL for the default, is the last of some dimensions."""
-    cdef long long value = 0
-    return ndim > 0 and (axis == NULL or (is_int(axis, &value) and value in (-1, ndim - 1)))
+cdef inline int find_axis(PyObject *axis, int ndim) except -2:
+    """The number of an axis, which may be NULL for the last one, of some dimensions; -1 if there is none."""
+    cdef long long value = -1
+    if axis != NULL and not is_int(axis, &value):
+        return -1
+    value += ndim if value < 0 else 0
+    return <int> value if 0 <= value < ndim else -1
 
 
 cdef inline bint writeable(PyObject *array) noexcept:
@@ -177,7 +180,6 @@ cdef object fast_call(object self, PyObject *const *args, size_t nargsf, PyObjec
     cdef Py_ssize_t steps[MAX_INPUTS + 1]
     cdef double number                               # room for one element of any type
     cdef bint even = True                            # whether all have the same shape
-    cdef Py_ssize_t row                              # elements of one, in an operation on rows
     cdef int flags
     operands[0] = first
     data[0] = PyArray_BYTES(first)
@@ -201,15 +203,23 @@ cdef object fast_call(object self, PyObject *const *args, size_t nargsf, PyObjec
         steps[i] = kernel.item
 
     cdef object result
+    cdef int along = 0                               # the axis of rows
     if out != NULL:
         flags = plain_flags(out)
         if not flags or not writeable(out) or PyArray_TYPE(<PyArrayObject *> out) != PyArray_TYPE(first):
             return general_call(self, args, nargsf, kwnames)
         order &= flags
         even = even and same_shape(first, <PyArrayObject *> out)
-    if ufunc.on_rows and not (
-            even and order & cnp.NPY_ARRAY_C_CONTIGUOUS and is_last_axis(axis, PyArray_NDIM(first))):
-        return general_call(self, args, nargsf, kwnames)
+    if ufunc.on_rows:
+        along = find_axis(axis, PyArray_NDIM(first)) if even else -1
+        if along < 0:
+            return general_call(self, args, nargsf, kwnames)
+        if not order & cnp.NPY_ARRAY_C_CONTIGUOUS:
+            if out != NULL or along == PyArray_NDIM(first) - 1:
+                return general_call(self, args, nargsf, kwnames)
+            # NumPy would make a result with this axis last in memory.
+            result = PyArray_EMPTY(PyArray_NDIM(first), PyArray_DIMS(first), PyArray_TYPE(first), False)
+            return self(*[<object> args[i] for i in range(given)], out=result, axis=along)
     if not even or not order & CONTIGUOUS or not PyArray_NDIM(first):
         result = run_arrays(kernel, <void **> operands, data, out)
         return general_call(self, args, nargsf, kwnames) if result is None else result
@@ -227,8 +237,8 @@ cdef object fast_call(object self, PyObject *const *args, size_t nargsf, PyObjec
     data[ufunc.nin] = target
     steps[ufunc.nin] = kernel.item
     if ufunc.on_rows:
-        row = PyArray_DIMS(first)[PyArray_NDIM(first) - 1]
-        run_contiguous_rows(kernel, data, n // row if row else 0, row, steps)
+        if n:
+            run_along(kernel, data, n, first, along)
     else:
         run_contiguous(kernel, data, n, steps)
     return result
@@ -244,20 +254,48 @@ cdef inline void run_contiguous(
             run(kernel, data, n, steps, False)
 
 
-cdef int run_contiguous_rows(
-    const Kernel *kernel, char **data, Py_ssize_t rows, Py_ssize_t n, const Py_ssize_t *steps
+cdef int run_along(
+    const Kernel *kernel, char **data, Py_ssize_t elements, PyArrayObject *like, int axis
 ) except -1:
+    """Apply a kernel to the rows along an axis of arrays in C order, of the shape of `like`."""
     cdef Py_ssize_t row_steps[MAX_INPUTS + 1]
+    cdef Py_ssize_t steps[MAX_INPUTS + 1]
+    cdef Py_ssize_t rows = 1, n = PyArray_DIMS(like)[axis]
     cdef int i
+    for i in range(axis + 1, PyArray_NDIM(like)):
+        rows *= PyArray_DIMS(like)[i]
     for i in range(kernel.nin + 1):
-        row_steps[i] = n * kernel.item
-    if rows * n < RELEASE:
-        run_rows(kernel, data, rows, row_steps, n, steps)
+        steps[i] = rows * kernel.item
+        row_steps[i] = kernel.item
+    if rows == 1:                                    # one behind the other
+        rows = elements // n
+        for i in range(kernel.nin + 1):
+            row_steps[i] = n * kernel.item
+    if elements < RELEASE:
+        run_groups(kernel, data, elements // (rows * n), rows, row_steps, n, steps)
     else:
         with nogil:
-            run_rows(kernel, data, rows, row_steps, n, steps)
+            run_groups(kernel, data, elements // (rows * n), rows, row_steps, n, steps)
     # Set if there was no memory for the copy of a long row.
     return -1 if PyErr_Occurred() != NULL else 0
+
+
+cdef void run_groups(
+    const Kernel *kernel, char **data, Py_ssize_t groups, Py_ssize_t rows, const Py_ssize_t *row_steps,
+    Py_ssize_t n, const Py_ssize_t *steps
+) noexcept nogil:
+    """Apply a kernel to groups of rows, one behind the other."""
+    cdef Py_ssize_t group
+    cdef int i
+    if groups == 1:
+        run_rows(kernel, data, rows, row_steps, n, steps)
+        return
+    open_room()                                      # kept from group to group
+    for group in range(groups):
+        run_rows(kernel, data, rows, row_steps, n, steps)
+        for i in range(kernel.nin + 1):
+            data[i] += rows * n * kernel.item
+    close_room()
 
 
 cdef inline object new_result(PyArrayObject *like, Py_ssize_t size, bint fortran):
