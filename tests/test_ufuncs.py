@@ -314,6 +314,25 @@ def test_results_that_go_past_the_cache(ufuncs, name, dtype):
 
 
 @by_float
+@pytest.mark.parametrize("name", ["relu", "sigmoid_backward"])
+def test_results_of_strided_inputs_start_anywhere(ufuncs, name, dtype):
+    n = 150_001
+    operands = [np.resize(operand, n) for operand in samples(BY_NAME[name], dtype)]
+    expected = ufuncs[name](*operands)
+    strided = [np.repeat(operand, 2)[::2] for operand in operands]
+    memory = np.full(n + 64, 7, dtype)
+    for start in 0, 1, 5, 31:
+        out = memory[start : start + n]
+        for threads in 1, 3:
+            with fastact.num_threads(threads):
+                ufuncs[name](*strided, out=out)
+            assert_same_bits(out, expected, *operands)
+            assert (memory[:start] == 7).all()
+            assert (memory[start + n :] == 7).all()
+            out[...] = 7
+
+
+@by_float
 @pytest.mark.parametrize("name", ["relu", "leaky_relu", "sigmoid_backward"])
 def test_threads_do_not_change_large_matrices(ufuncs, name, dtype):
     expectation = BY_NAME[name]

@@ -37,7 +37,8 @@ cdef struct Grid:
     Py_ssize_t rows
     Py_ssize_t columns
     Py_ssize_t tall               # rows of a tile
-    Py_ssize_t wide               # columns of a tile
+    Py_ssize_t wide               # columns of a tile,
+    Py_ssize_t skip               # of which the first one of a row has so many less
     const Plan *plan              # has the dimensions that tell the matrices apart. NULL: there is one
     int dim                       # that of the rows, in the plan
     char *rooms                   # memory for the blocks, or NULL if they fit on the stack:

@@ -198,31 +198,32 @@ cdef void run_tiles(void *context, Py_ssize_t tile, Py_ssize_t stop) noexcept no
     cdef char *here[MAX_INPUTS + 1]
     cdef char **matrix = grid.data
     cdef char **line = grid.data                     # the row in which a tile starts
-    cdef Py_ssize_t index = tile, row = 0, column = 0, rows, columns, strips
+    cdef Py_ssize_t index = tile, row = 0, column = -grid.skip, start, rows, columns, strips
     blocks.room = aligned(stack)
     if grid.rooms != NULL:
         blocks.room = grid.rooms + tile // grid.unit * grid.room
     # Not in a loop, which gcc would make a call of memset.
     blocks.source[0] = blocks.source[1] = blocks.source[2] = NULL
     if tile:
-        strips = parts(grid.columns, grid.wide)
-        index, column = index // strips, index % strips * grid.wide
+        strips = parts(grid.columns + grid.skip, grid.wide)
+        index, column = index // strips, index % strips * grid.wide - grid.skip
         strips = parts(grid.rows, grid.tall)
         index, row = index // strips, index % strips * grid.tall
         matrix = find_matrix(grid, index, other)
         line = moved(grid, matrix, row, grid.down, here)
     while True:
-        rows, columns = min(grid.tall, grid.rows - row), min(grid.wide, grid.columns - column)
+        start = max(column, 0)
+        rows, columns = min(grid.tall, grid.rows - row), min(column + grid.wide, grid.columns) - start
         if grid.direct:
-            run_direct(grid, line, column, rows, columns)
+            run_direct(grid, line, start, rows, columns)
         else:
-            run_tile(grid, &blocks, line, column, rows, columns)
+            run_tile(grid, &blocks, line, start, rows, columns)
         tile += 1
         if tile == stop:
             return
         column += grid.wide
         if column >= grid.columns:
-            column, row = 0, row + grid.tall
+            column, row = -grid.skip, row + grid.tall
             if row >= grid.rows:
                 row, index = 0, index + 1
                 matrix = find_matrix(grid, index, other)
@@ -264,7 +265,7 @@ cdef void run_grid(Grid *grid, Py_ssize_t matrices, bint alone) noexcept nogil:
         grid.own = nin if grid.shape == ELEMENTS else 0
         grid.block = whole_lines(grid.tall * grid.wide * kernel.block_item)
         grid.packed = max(nin, grid.own + 1) * grid.block
-    count = matrices * parts(grid.rows, grid.tall) * parts(grid.columns, grid.wide)
+    count = matrices * parts(grid.rows, grid.tall) * parts(grid.columns + grid.skip, grid.wide)
     if alone or count == 1:
         run_tiles(grid, 0, count)
     else:
@@ -402,6 +403,10 @@ cdef void run_blocks(
     grid.kernel, grid.shape, grid.direct, grid.ahead = kernel, ELEMENTS, False, ahead
     grid.data, grid.down, grid.along, grid.plan, grid.rooms = args, down, steps, NULL, NULL
     grid.rows, grid.columns, grid.tall, grid.wide, grid.unit = 1, n, 1, kernel.fit, 1
+    grid.skip = 0
+    if n > kernel.fit and steps[kernel.nin] == kernel.item:
+        # The tiles behind the first one start with a cache line of the output: see `run_aligned`.
+        grid.skip = (<Py_ssize_t> args[kernel.nin] & 63) // kernel.item
     run_grid(&grid, 1, alone)
 
 
@@ -539,6 +544,7 @@ cdef void run_matrices(Plan *plan, bint alone) noexcept nogil:
         copied = copied or plan.steps[1][i] not in (0, columns * kernel.item)
         dim = max(dim, closest(plan, i))
     grid.kernel, grid.shape, grid.ahead, grid.rooms, grid.unit = kernel, ELEMENTS, False, NULL, 1
+    grid.skip = 0
     grid.loop = NULL if dim or kernel.load != NULL else contiguous_loop(kernel, columns, plan.steps[0])
     grid.direct = grid.loop != NULL and (
         columns * kernel.item >= (DIRECT if copied else DIRECT_UNCOPIED))

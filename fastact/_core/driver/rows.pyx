@@ -141,7 +141,7 @@ cdef void run_rows(
         restore_flags(flags)
         return
     grid.kernel, grid.direct, grid.ahead, grid.data, grid.plan = kernel, direct, False, args, NULL
-    grid.rooms, grid.unit = NULL, 1
+    grid.rooms, grid.unit, grid.skip = NULL, 1, 0
     if across:
         grid.shape, grid.down, grid.along = COLUMNS, steps, row_steps
         grid.rows, grid.columns, grid.tall, grid.wide = n, rows, n, WIDTH
