@@ -46,11 +46,43 @@ class Fit:
     degree: int
     number: type
 
+    @property
+    def size(self):
+        """How many coefficients there are."""
+        return self.degree + 1
+
     def error(self, coefficients, x):
         """Error of the approximation at x, relative to `weight`."""
         # Not mpmath.polyval, whose order of coefficients changes with mpmath 1.4.
         v = self.variable(x)
         value = self.base(x) + self.factor(x) * sum(c * v**i for i, c in enumerate(coefficients))
+        return (value - self.target(x)) / self.weight(x)
+
+
+@dataclass(frozen=True)
+class Quotient(Fit):
+    """A quotient P / Q in place of P: the coefficients of P, then those of Q. Its highest is 1.
+
+    Attributes
+    ----------
+    below : int
+        The degree of Q.
+    """
+
+    below: int
+
+    @property
+    def size(self):
+        """How many coefficients there are."""
+        return self.degree + 1 + self.below
+
+    def error(self, coefficients, x):
+        """Error of the approximation at x, relative to `weight`."""
+        above, below = coefficients[: self.degree + 1], [*coefficients[self.degree + 1 :], 1]
+        v = self.variable(x)
+        quotient = sum(c * v**i for i, c in enumerate(above))
+        quotient /= sum(c * v**i for i, c in enumerate(below))
+        value = self.base(x) + self.factor(x) * quotient
         return (value - self.target(x)) / self.weight(x)
 
 
@@ -202,6 +234,67 @@ def _gelu_tanh_slope(u):
     return 4 * e * (1 + e - term) / (1 + e) ** 2
 
 
+def _decay(rate, first, degree):
+    """2**-32 exp(-r) = 2**-32 (1 - r + ...) + x**first P(x), relative to itself.
+
+    r = `rate` * x, and |r| <= ln 2 / 2. The exponential series has `first` terms.
+    """
+
+    def decay(x):
+        return mpmath.exp(-rate() * x) / 2**32
+
+    return Fit(
+        target=decay,
+        base=lambda x: sum(((-rate() * x) ** i for i in range(first)), mpmath.mpf(0)) / 2**32,
+        factor=lambda x: x**first,
+        variable=lambda x: x,
+        weight=decay,
+        # A little more, for the rounding of the quotient.
+        low=lambda: -mpmath.mpf("1.0001") * mpmath.log(2) / 2 / rate(),
+        high=lambda: mpmath.mpf("1.0001") * mpmath.log(2) / 2 / rate(),
+        degree=degree,
+        number=np.float32,
+    )
+
+
+# The float formula of gelu divides the first, nearly 1 / sqrt(2 pi), by t, the second and a quotient.
+GELU_ABOVE = float.fromhex("0x1.98853ap-2")
+GELU_SHIFT = 0.703125
+
+
+def _warped(t):
+    """(t - 4) / (t + 4)."""
+    return (t - 4) / (t + 4)
+
+
+def _gelu_float(function, base, highest, sign, degree=4):
+    """function(t) = base(t) + P(t) / Q(t) for 0 <= t <= highest, relative to itself.
+
+    In float, ln 2 is rounded, so that 2**k exp(-r) is not exp(-t**2 / 2), but, except for 2**-28, a
+    smooth multiple of it. `function` is divided by this multiple if `sign` is -1, and multiplied by
+    it if it is 1.
+    """
+
+    @functools.cache
+    def target(w):
+        t = _time(w)
+        excess = mpmath.mpf(float(np.float32(2 * np.log(2)))) / (2 * mpmath.log(2)) - 1
+        return function(t) * mpmath.exp(sign * t**2 / 2 * excess)
+
+    return Quotient(
+        target=target,
+        base=lambda w: base(_time(w)),
+        factor=lambda w: mpmath.mpf(1),
+        variable=_time,
+        weight=target,
+        low=lambda: mpmath.mpf(-1),
+        high=lambda: _warped(mpmath.mpf(highest)),
+        degree=degree,
+        number=np.float32,
+        below=4,
+    )
+
+
 FITS = {
     "exponential float32": _exponential(4, np.float32),
     "exponential float64": _exponential(9, np.float64),
@@ -213,11 +306,21 @@ FITS = {
     "logarithm float32": _logarithm(8, np.float32),
     "logarithm float64": _logarithm(19, np.float64),
     # Those of float32 are computed in float64.
-    "gelu float32": _in_time(_upper_tail, 21, 11, np.float64),
     "gelu float64": _in_time(_upper_tail, 39, 24, np.float64),
     "gelu gradient float32": _in_time(_gelu_quotient, 21, 10, np.float64),
     "gelu_tanh float64": _near_zero(_gelu_tanh_slope, "0.0625", 10, np.float64),
     "gelu gradient float64": _in_time(_gelu_quotient, 55, 22, np.float64),
+    # The quotients that are computed in float32.
+    "gelu quotient float32": _gelu_float(
+        lambda t: GELU_ABOVE / _mills(t), lambda t: t + mpmath.mpf(GELU_SHIFT), "14.85", 1
+    ),
+    "gelu gradient quotient float32": _gelu_float(
+        lambda t: 2 * _gelu_quotient(_warped(t)), lambda t: mpmath.mpf(1), "19.9", -1
+    ),
+    "gelu narrow": _gelu_float(_mills, lambda t: mpmath.mpf(0), "14.85", -1, 3),
+    "gelu narrow exponential": _decay(lambda: mpmath.mpf(1) / 2, 0, 5),
+    "gelu_tanh exponential": _decay(lambda: mpmath.log(2), 2, 4),
+    "gelu_tanh narrow exponential": _decay(lambda: mpmath.log(2), 0, 5),
 }
 
 
@@ -327,6 +430,54 @@ def minimax(fit):
         return coefficients, max(abs(fit.error(coefficients, x)) for x in points)
 
 
+def levelled_quotient(fit, points, below):
+    """Like `levelled`, of a quotient: `below` are the values of Q at the points, or nearly."""
+    n = fit.degree + fit.below + 2
+    matrix, right = mpmath.matrix(n, n), mpmath.matrix(n, 1)
+    for i, x in enumerate(points):
+        factor, variable, rest = fit.factor(x), fit.variable(x), fit.base(x) - fit.target(x)
+        for j in range(fit.degree + 1):
+            matrix[i, j] = factor * variable**j
+        for j in range(fit.below):
+            matrix[i, fit.degree + 1 + j] = rest * variable**j
+        matrix[i, n - 1] = (-1) ** i * fit.weight(x) * below[i]
+        right[i] = -rest * variable**fit.below
+    return list(mpmath.lu_solve(matrix, right))[:-1]
+
+
+@functools.cache
+def minimax_quotient(fit):
+    """Like `minimax`, of a quotient.
+
+    The error times Q is linear in all coefficients, if the Q in the product is that of the step before.
+    """
+    with mpmath.workdps(DIGITS):
+        low, high = fit.low(), fit.high()
+
+        def nodes(t):
+            return (low + high) / 2 + (high - low) / 2 * t
+
+        n = fit.degree + fit.below + 2
+        points = [nodes(-mpmath.cos(mpmath.pi * (2 * i + 1) / (2 * n))) for i in range(n)]
+        below = [fit.variable(x) ** fit.below + 1 for x in points]
+        for _ in range(50):
+            for _ in range(20):
+                coefficients = levelled_quotient(fit, points, below)
+                q = [*coefficients[fit.degree + 1 :], 1]
+                below = [sum(c * fit.variable(x) ** i for i, c in enumerate(q)) for x in points]
+            before, points = points, summits(fit, coefficients, nodes, n)
+            below = [sum(c * fit.variable(x) ** i for i, c in enumerate(q)) for x in points]
+            moved = max(abs(a - b) for a, b in zip(before, points, strict=True))
+            if moved < (high - low) * mpmath.mpf(10) ** -14:
+                break
+        return coefficients, max(abs(fit.error(coefficients, x)) for x in points)
+
+
+def best(fit):
+    """The coefficients of a polynomial or a quotient, and its greatest error."""
+    return (minimax_quotient if isinstance(fit, Quotient) else minimax)(fit)
+
+
 def rounded(fit, exact):
     """The coefficients as numbers of the type that is computed in, and what that leaves of each."""
     with mpmath.workdps(DIGITS):
@@ -345,6 +496,9 @@ def digest(fit):
             parts = (fit.target, fit.base, fit.factor, fit.variable, fit.weight)
             said += [mpmath.nstr(value, 30) for value in (x, *(part(x) for part in parts))]
     said += [inspect.getsource(part) for part in (Fit.error, levelled, summit, summits, minimax)]
+    if isinstance(fit, Quotient):
+        parts = Quotient.error, levelled_quotient, minimax_quotient
+        said += [fit.below, *map(inspect.getsource, parts)]
     return hashlib.sha256("\n".join(map(str, said)).encode()).hexdigest()[:16]
 
 
@@ -371,7 +525,7 @@ def error_bits(fit, exact):
     """
     with mpmath.workdps(DIGITS // 2):
         low, high = fit.low(), fit.high()
-        steps = 12 * (fit.degree + 2) + 1
+        steps = 12 * (fit.size + 1) + 1
         nodes = (-mpmath.cos(mpmath.pi * i / steps) for i in range(steps + 1))
         errors = [fit.error(exact, (low + high) / 2 + (high - low) / 2 * t) for t in nodes]
         tops = errors[:1]
@@ -381,7 +535,7 @@ def error_bits(fit, exact):
             elif abs(error) > abs(tops[-1]):
                 tops[-1] = error
         tops = [abs(top) for top in tops]
-        level = min(tops) / max(tops) if len(tops) == fit.degree + 2 else 0
+        level = min(tops) / max(tops) if len(tops) == fit.size + 1 else 0
         return float(-mpmath.log(max(tops), 2)), float(level)
 
 
@@ -391,15 +545,15 @@ def main():
     for name, fit in FITS.items():
         found = known.get(name, {})
         if found.get("digest") != digest(fit):
-            exact, _ = minimax(fit)
+            exact, _ = best(fit)
             found = {"digest": digest(fit), "coefficients": [mpmath.nstr(c, 40) for c in exact]}
             known[name] = found
             text = json.dumps({n: known[n] for n in FITS if n in known}, indent=1)
             RECORD.write_text(f"{text}\n", encoding="utf-8")
         exact = exact_coefficients(found)
         print(f"{name}: degree {fit.degree}, error 2**-{error_bits(fit, exact)[0]:.2f}", flush=True)
-        for power, coefficient in enumerate(rounded(fit, exact)[0]):
-            print(f"    {power}: {float(coefficient)!r}")
+        for i, coefficient in enumerate(rounded(fit, exact)[0]):
+            print(f"    {i % (fit.degree + 1)}: {float(coefficient)!r}")
 
 
 if __name__ == "__main__":

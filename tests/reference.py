@@ -388,7 +388,7 @@ EXPECTATIONS = (
         "gelu",
         ("x",),
         _gelu,
-        _bounds(0.5, 1.5, 1.5),
+        _bounds(0.5, 2.0, 2.0),
         ((NAN, NAN), (INF, INF), (-INF, -0.0), (0.0, 0.0), (-0.0, -0.0)),
         peers=("PyTorch", "numba", "JAX"),
         layers=(LayerExpectation("gelu", "GELU", "input"),),
@@ -397,7 +397,7 @@ EXPECTATIONS = (
         "gelu_backward",
         ("grad", "x"),
         _gelu_backward,
-        _bounds(1.0, 1.5, 1.5),
+        _bounds(1.0, 2.5, 2.5),
         (
             *((g, NAN, NAN) for g in GRADS),
             *((g, INF, g) for g in GRADS),
@@ -413,7 +413,7 @@ EXPECTATIONS = (
         "gelu_tanh",
         ("x",),
         lambda m, x: x / (1 + m.exp(-_tanh_argument(m, x))),
-        _bounds(0.5, 1.0, 1.0),
+        _bounds(0.5, 2.0, 2.0),
         ((NAN, NAN), (INF, INF), (-INF, -0.0), (0.0, 0.0), (-0.0, -0.0)),
         peers=("PyTorch", "numba", "numexpr", "JAX"),
         layers=(

@@ -1,7 +1,7 @@
 """gelu, x times the probability that a normal variable is below x, and its gradient.
 
-Method: exp(-x**2 / 2) times a polynomial in (|x| - 4) / (|x| + 4); float in double, double in two parts.
-Error: float32 0.51 ULP (all inputs), gradient 0.51; float64 1.16, 1.1 (sampled); 16 bits correctly rounded.
+Method: exp(-x**2 / 2) times a quotient of polynomials in |x|; in double, a polynomial in (|x| - 4) / (|x| + 4).
+Error: float32 1.90 ULP (all inputs), gradient 2.05; float64 1.16, 1.1 (sampled); 16 bits correctly rounded.
 Range: [-0.170, inf]; -inf gives -0.0, inf gives inf, NaN gives NaN.
 
 With t = |x| and Q(t), the probability that a normal variable is above t,
@@ -9,56 +9,165 @@ With t = |x| and Q(t), the probability that a normal variable is above t,
     gelu(x) = max(x, 0) - t Q(t),
     gelu'(x) = D(t) for x < 0, and 1 - D(t) for x >= 0, with D(t) = Q(t) - t exp(-t**2 / 2) / sqrt(2 pi).
 
-Both tails are in Q and D, which have the factor exp(-t**2 / 2). What remains of them varies slowly. It is
-a polynomial in w = (t - 4) / (t + 4), a variable that makes a polynomial good up to large t (Shepherd and
-Laframboise 1981, "Chebyshev approximation of (1 + 2x) exp(x**2) erfc x in 0 <= x < infinity"):
+Both tails are in Q and D, which have the factor exp(-t**2 / 2). What remains of them varies slowly. In
+double it is a polynomial in w = (t - 4) / (t + 4), a variable that makes a polynomial good up to large t
+(Shepherd and Laframboise 1981, "Chebyshev approximation of (1 + 2x) exp(x**2) erfc x in 0 <= x < infinity"):
 
     Q(t) = exp(-t**2 / 2) P(w) / (t + 4),
     D(t) = exp(-t**2 / 2) (z - t) P(w),
 
-where z = 0.7517915... is the zero of D. Since z - t is a factor, D is accurate near its zero, too. The two
-P are minimax polynomials for the error relative to themselves (`tests/minimax.py`).
+where z = 0.7517915... is the zero of D. Since z - t is a factor, D is accurate near its zero, too. In
+float there are quotients of polynomials of degree 4, so placed that their rounding errors count little:
 
-float is computed in double, with short polynomials. Only the last rounding to float matters then, and no
-number is subnormal before it.
+    Q(t) = exp(-t**2 / 2) C / (t + 0.703125 + N(t) / M(t)),    where N / M is at most 0.16 of the sum,
+    D(t) = exp(-t**2 / 2) (z - t) (1 + N(t) / M(t)) / 2,       where N / M is at most 1/3.
+
+All of these are minimax approximations for the error relative to themselves (`tests/minimax.py`). Those of
+float also make up for the rounding of ln 2, of which the reduced argument therefore takes one part only.
+
+A product of a subnormal number takes a hundred times as long as another one on some processors. No
+subnormal input gets into one: see `apart`.
 """
 
 cimport cython
 
-from fastact.activations.arithmetic cimport (
-    absolute, fma, real, to_odd_float, with_sign,
-)
+from libc.stdint cimport int32_t, uint32_t
+
+from fastact.activations.arithmetic cimport absolute, fma, float_bits, real, to_odd_float
 from fastact.activations.exponential cimport (
-    bend_of, exponential_to_float, half_range, power_of_two, quotient, remainder, remainder_low, rounding,
-    signed_gradient, split_power, split_rounding, tiny_of, within,
+    at_least, at_most, bend_of, clip, exponential_less_one, exponential_to_float, half_range,
+    power_of_two, quotient, remainder, remainder_low, rounding, signed_gradient, split_power,
+    split_rounding, tiny_of, within,
 )
+
+
+# `gelu_tanh` takes these, too.
+
+cdef inline float unless_nan(float result, float x) noexcept nogil:
+    """`result`, or x itself where x is NaN."""
+    return result if x == x else x
+
+
+cdef inline float half_of(float x) noexcept nogil:
+    """x / 2 by integers: rounded towards x if it is subnormal, NaN for NaN and infinity."""
+    cdef float_bits size, half
+    half.value, size.value = x, absolute(x)
+    half.bits -= <uint32_t> min(<int32_t> (size.bits >> 1), <int32_t> (1 << 23))
+    return half.value
+
+
+cdef inline float apart(float x, float tiny, float highest, float half, float *rest) noexcept nogil:
+    """|x|, at most `highest`, or 0 below `tiny`, where the result is `half` without any arithmetic.
+
+    `rest` is for `together`: `half` there, and elsewhere a zero with the sign of x. Where |x| is 0, a
+    formula has to give 0 of either sign.
+    """
+    cdef float_bits size, least, bits
+    cdef uint32_t sign = <uint32_t> 1 << 31
+    size.value, least.value, bits.value = absolute(x), tiny, half
+    bits.bits = bits.bits if <int32_t> size.bits < <int32_t> least.bits else bits.bits & sign
+    rest[0] = bits.value
+    bits.value = at_most(size.value, highest)
+    bits.bits = 0 if <int32_t> size.bits < <int32_t> least.bits else bits.bits
+    return bits.value
+
+
+cdef inline float together(float result, float rest) noexcept nogil:
+    """`rest` where it is not zero; elsewhere `result` with the sign of `rest`, if that is -0.0."""
+    cdef float_bits bits, others
+    bits.value, others.value = result, rest
+    bits.bits |= others.bits
+    return bits.value
 
 
 @cython.cdivision(True)
-cdef inline double gelu_to_float(double x) noexcept nogil:
-    """gelu(x) with a relative error of 2**-30, for x that is a float; -0.0 comes out as 0.
+cdef inline float gelu_in_float(float x) noexcept nogil:
+    """gelu(x), including subnormal results.
 
-    P has an error of 2**-31.2 on 0 <= t <= 21, where Q(t) has long rounded to zero.
+    The quotient y = C / sum is corrected by its exact residual: it is y (1 + residual / C), and what is
+    added to y in the end is y (e + (1 + e) residual / C). t is multiplied by 2**k, exactly, and all else is
+    2**-32 of what it stands for, so that only the last fma can round to a subnormal number. Its 2**k is 0
+    for t above 14.82, where the result has long rounded to zero.
+
+    Below 2**-40, x / 2 is the result.
     """
-    cdef double t, y, w, w2, w3, p00, p01, p02, p03, p04, p05, p06, p07, p08
-    t = absolute(x)
-    t = <double> 21 if t > 21 else t
-    y = 1 / (t + 4)
-    w = fma(<double> -8, y, <double> 1)
-    w2 = w * w
-    w3 = w2 * w
-    p06 = fma(w3, -0.00021612813096655737, -0.0034815387452409845)
-    p07 = fma(w3, -5.360299163100107e-06, 0.0016241247071911542)
-    p08 = fma(w3, 1.9659853580349505e-05, 0.00013779733619713496)
-    p03 = fma(w3, p06, -0.1865219961893885)
-    p04 = fma(w3, p07, 0.06039687342144097)
-    p05 = fma(w3, p08, -0.007538734121856635)
-    p00 = fma(w3, p03, 0.7552851305322618)
-    p01 = fma(w3, p04, -0.6078966381324222)
-    p02 = fma(w3, p05, 0.3871373849819652)
-    p00 = fma(w2, p02, fma(w, p01, p00))
-    t = t * y * (p00 * exponential_to_float(t * t * 0.5))
-    return (x if x > 0 else <double> 0) - t
+    cdef float above = <float> 9.288678853858201e-11, over = <float> 10765793280.0      # 2**-32 C and its reciprocal
+    cdef float shift = <float> 0.703125
+    cdef float t, half, low, rounded, r, p00, p01, p02, p03, q00, q01, q02, q03
+    cdef float whole, rest, y, residual, e, base
+    t = apart(x, <float> 9.094947017729282e-13, <float> 14.84, half_of(x), &half)  # 2**-40
+    e = t * <float> 0.5
+    rest = t * e
+    low = fma(t, e, -rest)
+    rounded = quotient(rest, rounding(32, x))
+    r = remainder(rest, rounded - rounding(32, x)) + low
+    e = exponential_less_one(r)
+    p03 = fma(t, <float> -0.7024913430213928, <float> -5.962181568145752)
+    p02 = fma(t, p03, <float> -21.2639102935791)
+    p01 = fma(t, p02, <float> -34.032859802246094)
+    p00 = fma(t, p01, <float> 11.509547233581543)
+    q03 = t + <float> 9.883027076721191
+    q02 = fma(t, q03, <float> 44.56644058227539)
+    q01 = fma(t, q02, <float> 106.57373046875)
+    q00 = fma(t, q01, <float> 121.45172119140625)
+    whole = t + shift
+    rest = p00 / q00 + (t - (whole - shift))
+    y = above / (whole + rest)
+    residual = fma(-y, rest, fma(-y, whole, above))
+    e = y * fma(residual, fma(e, over, over), e)
+    base = <float> 0 if <float> 9.094947017729282e-13 > x else x
+    t = t * power_of_two(rounded)
+    return together(fma(-t, y, fma(-t, e, base)), half)
+
+
+@cython.cdivision(True)
+cdef inline float gelu_backward_in_float(float grad, float x) noexcept nogil:
+    """grad * gelu'(x).
+
+    z - t is represented by two numbers, and so is the derivative, before the last sum, which is that of
+    products with `grad`. As in `gelu_backward_in_parts`, 2**k is split into `before` and `after` for
+    negative x; both are 0 below -23. For positive x, where 1 - D(t) rounds to 1 above t = 7, both are 1.
+    If what `grad` has become is 0 or infinite, its product with the lower part is taken for -0.0, which
+    changes nothing: not even the sign of a zero.
+    """
+    cdef float zero_high = <float> 0.7517915368080139, zero_low = <float> -1.211444988769017e-08
+    cdef float one = 1, t, half, low, rounded, r, e, p00, p01, p02, p03, q00, q01, q02, q03
+    cdef float before, after, scale, back, v, v_low, factor, base, high, more
+    cdef float_bits bits
+    t = at_least(absolute(clip(x, <float> -23.005, <float> 7)), tiny_of(x))
+    half = t * <float> 0.5
+    e = t * half
+    low = fma(t, half, -e)
+    rounded = quotient(e, split_rounding(x))
+    r = remainder(e, rounded - split_rounding(x)) + low
+    p03 = fma(t, <float> -0.20211580395698547, <float> -1.0447741746902466)
+    p02 = fma(t, p03, <float> -1.2421355247497559)
+    p01 = fma(t, p02, <float> 4.055562496185303)
+    p00 = fma(t, p01, <float> 11.441312789916992)
+    q03 = t + <float> 8.136741638183594
+    q02 = fma(t, q03, <float> 28.587648391723633)
+    q01 = fma(t, q02, <float> 49.36790466308594)
+    q00 = fma(t, q01, <float> 34.654266357421875)
+    e = exponential_less_one(r)
+    e = fma(p00 / q00, one + e, e)
+    # z - t = v + v_low, where the difference is exact with its rounding error (Knuth's TwoSum).
+    v = zero_high - t
+    back = v - zero_high
+    v_low = ((zero_high - (v - back)) - (t + back)) + zero_low
+    back = v
+    v = back + v_low
+    v_low = (back - v) + v_low
+    scale = split_power(rounded, <float> 0.5, &before, &after)
+    factor = one if x < 0 else -scale
+    base = <float> 0 if x < 0 else one
+    before = before if x < 0 else one
+    after = after if x < 0 else one
+    high = fma(factor, v, base)
+    more = fma(factor, fma(v, e, fma(v_low, e, v_low)), fma(factor, v, base - high))
+    grad = grad * before
+    bits.value = absolute(grad)
+    more = grad * more if bits.bits - 1 < 0x7F7FFFFF else <float> -0.0
+    return unless_nan(fma(grad, high, more) * after, x)
 
 
 @cython.cdivision(True)
@@ -265,17 +374,10 @@ cdef inline double gelu_backward_in_parts(double grad, double x) noexcept nogil:
     return signed_gradient(grad, x, before, after, high, more)
 
 
-# What is computed in double, as a float. `gelu_tanh` takes these, too.
-
-cdef inline float unless_nan(float result, float x) noexcept nogil:
-    """`result`, or x itself where x is NaN."""
-    return result if x == x else x
-
-
 cdef inline real gelu(real x) noexcept nogil:
     """max(x, 0) - |x| Q(|x|): see above."""
     if real is float:
-        return unless_nan(with_sign(<float> gelu_to_float(x), x), x)
+        return gelu_in_float(x)
     else:
         return gelu_in_parts(x)
 
@@ -283,7 +385,7 @@ cdef inline real gelu(real x) noexcept nogil:
 cdef inline real gelu_backward(real grad, real x) noexcept nogil:
     """grad * gelu'(x): see above."""
     if real is float:
-        return unless_nan(<float> (grad * gelu_slope_to_float(x)), x)
+        return gelu_backward_in_float(grad, x)
     else:
         return gelu_backward_in_parts(grad, x)
 
@@ -291,20 +393,56 @@ cdef inline real gelu_backward(real grad, real x) noexcept nogil:
 # The functions for float16 and bfloat16 are correctly rounded (the gradient for grad = 1). The
 # tests check all 65,536 inputs of both types.
 
-cdef inline float to_narrow(double wide, float x) noexcept nogil:
-    """`wide`, gelu(x) or gelu_tanh(x) of a number of a narrower type, rounded for one more rounding.
+cdef inline float narrow_half_of(float x) noexcept nogil:
+    """x / 2 for a number of a narrower type, moved upwards where that is a tie of subnormal bfloat16 numbers.
 
-    Half of a subnormal number can be a tie. The result is x / 2 + 0.4 x**2 + ..., which is above it, and so
-    is what replaces it for tiny x, by enough to be seen in a subnormal float.
+    There the bit below the last one of a bfloat16 is set: it is cleared below 0, and others are set besides.
     """
-    cdef double near = fma(absolute(<double> x), 3.0517578125e-05, x * 0.5)     # 2**-15
-    wide = near if absolute(x) < <float> 9.5367431640625e-07 else wide   # 2**-20
-    return unless_nan(<float> with_sign(to_odd_float(wide), x), x)
+    cdef float_bits half, whole
+    half.value, whole.value = half_of(x), x
+    half.bits = half.bits & ~(whole.bits >> 16) | 1
+    return half.value
 
 
+cdef inline float positive_part(float x) noexcept nogil:
+    """max(x, 0), for x that is not tiny; and 2**-47 more if that is not 0.
+
+    The half of 2**-24, a float16, is a tie. The result is above it, and so is what this makes of it.
+    """
+    return <float> 0 if <float> 1.4901161193847656e-08 > x else x + <float> 7.105427357601002e-15
+
+
+@cython.cdivision(True)
 cdef inline float gelu_narrow(float x) noexcept nogil:
-    """gelu of a number of a narrower type; the caller rounds the result to that type."""
-    return to_narrow(gelu_to_float(x), x)
+    """gelu of a number of a narrower type; the caller rounds the result to that type.
+
+    As `gelu_in_float`, without what makes that accurate to an ULP of float: the square is exact, and Q(t)
+    is exp(-t**2 / 2) times a quotient of polynomials. Its error is some 2**-21, with which 12 results near
+    ties would be wrong. The coefficients, all times 2**-32 in the exponential, are those that
+    `tests/ties.py` finds, with which none is.
+
+    Only numbers of bfloat16 are below 2**-26, where x / 2 is the result.
+    """
+    cdef float t, half, square, rounded, r, q
+    cdef float e00, e01, e02, e03, e04, p00, p01, p02, q00, q01, q02, q03
+    t = apart(x, <float> 1.4901161193847656e-08, <float> 14.84, narrow_half_of(x), &half)
+    square = t * t
+    rounded = fma(square, <float> -0.7213475108146667, rounding(32, x))
+    r = fma(rounded - rounding(32, x), <float> 1.38629436492919921875, square)
+    e04 = fma(r, <float> -6.037434007594156e-14, <float> 6.099594028648181e-13)
+    e03 = fma(r, e04, <float> -4.850922614985098e-12)
+    e02 = fma(r, e03, <float> 2.9103252793816203e-11)
+    e01 = fma(r, e02, <float> -1.1641522468242016e-10)
+    e00 = fma(r, e01, <float> 2.328305742649306e-10)
+    p02 = fma(t, <float> 0.39889925718307495, <float> 2.784632921218872)
+    p01 = fma(t, p02, <float> 8.408793449401855)
+    p00 = fma(t, p01, <float> 11.571460723876953)
+    q03 = t + <float> 6.9756364822387695
+    q02 = fma(t, q03, <float> 22.152711868286133)
+    q01 = fma(t, q02, <float> 35.282615661621094)
+    q00 = fma(t, q01, <float> 23.142915725708008)
+    q = p00 * e00 / q00
+    return together(fma(-(t * power_of_two(rounded)), q, positive_part(x)), half)
 
 
 cdef inline float gelu_backward_narrow(float grad, float x) noexcept nogil:
