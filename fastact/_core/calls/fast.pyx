@@ -285,13 +285,13 @@ cdef void run_groups(
     Py_ssize_t n, const Py_ssize_t *steps
 ) noexcept nogil:
     """Apply a kernel to groups of rows, one behind the other."""
-    cdef Py_ssize_t group
+    cdef Py_ssize_t _group
     cdef int i
     if groups == 1:
         run_rows(kernel, data, rows, row_steps, n, steps)
         return
     open_room()                                      # kept from group to group
-    for group in range(groups):
+    for _group in range(groups):
         run_rows(kernel, data, rows, row_steps, n, steps)
         for i in range(kernel.nin + 1):
             data[i] += rows * n * kernel.item
