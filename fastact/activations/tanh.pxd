@@ -9,7 +9,7 @@ cimport cython
 
 from fastact.activations.arithmetic cimport absolute, fma, real, with_sign
 from fastact.activations.exponential cimport (
-    at_least, at_most, narrow_reciprocal, power_of_two, quotient, remainder, rounding, twice_tanh_of_half,
+    at_least, at_most, narrow_reciprocal, power_of_two, remainder, rounding, twice_tanh_of_half,
 )
 from fastact.activations.sigmoid cimport logistic_slope
 
@@ -33,9 +33,9 @@ cdef inline real tanh(real x) noexcept nogil:
     Below `lowest` the result rounds to x, which the computation exceeds. Such x are kept out, because the
     processor handles subnormal numbers slowly. The smaller one of two numbers is x if x is NaN.
     """
-    cdef real lowest, highest, size, moved, rounded, k, r, scale, y
+    cdef real lowest, highest, size, moved, rounded, k, scale, y
     cdef real one = 1, half = <real> 0.5                       # literals would be double in C
-    cdef float r2, p01, p23
+    cdef float r, r2, p01, p23
     cdef double u, h, t, w, low
     if real is float:
         lowest = <float> 1.220703125e-4                        # 2**-13
@@ -45,11 +45,11 @@ cdef inline real tanh(real x) noexcept nogil:
         highest = 20
     size = absolute(x)
     moved = at_least(at_most(size, highest), lowest)
-    rounded = quotient(moved + moved, rounding(0, x))
+    rounded = fma(moved, <real> -2.88539008177792681, rounding(0, x))    # -2 / ln 2
     k = rounded - rounding(0, x)
-    r = remainder(moved, k * half)
     scale = power_of_two(rounded)
     if real is float:
+        r = fma(k, <float> 0.3465735912322998046875, moved)
         r2 = r * r
         p01 = fma(r, <float> -0.6666617393493652, <float> 1.0)
         p23 = fma(r, <float> -0.1338653415441513, <float> 0.3333302438259125)
@@ -58,7 +58,7 @@ cdef inline real tanh(real x) noexcept nogil:
         r = fma(r2, p01, -r) * (scale + scale)
         y = ((one - scale) - r) / ((one + scale) + r)
     else:
-        t = twice_tanh_of_half(r + r) * half
+        t = twice_tanh_of_half(remainder(moved + moved, k)) * half
         u = fma(-scale, half, half)
         h = fma(u, t, fma(scale, half, half))
         y = one / h
