@@ -11,8 +11,8 @@ argument is r + low, |r| <= ln 2 / 2:
     exp(-x) = 2**k (1 - r + bend),    bend = (r + low)**2 P(r + low) - low
 
 r is exact when computed by an fma, because the sum is a multiple of the last bit of LN2_HIGH and
-below 1/2. r and bend are kept separate. Their sum would have a rounding error of 2**-26, half of
-its last bit, which would be the largest error of the sigmoid other than its own rounding.
+below 1/2. r and bend are kept separate where the result has an error of less than an ULP. Their sum would
+have a rounding error of 2**-26, half of its last bit.
 
 k is rounded by adding `round_at`, a number so large that its last bit is 1: 1.5 * 2**23 in float and
 1.5 * 2**52 in double, and the bias of the exponent. The low bits of the sum are then k + bias, and a
@@ -24,9 +24,8 @@ P is the minimax polynomial for the error of 1 - r + r**2 P(r) relative to exp(-
 float and 2**-57.9 in double. Relative to expm1(-r) the error is larger for r near 0, so `tanh`
 uses another polynomial there.
 
-Where that difference does not matter, r is rounded (`reduced`). Then exp(-x) is 2**k times 1 plus
-`exponential_less_one`, or 2**k (1 - T) / (1 + T) with T = tanh(r / 2), from an odd polynomial of fewer
-terms (`twice_tanh_of_half`).
+Elsewhere, r + low is rounded (`reduced`). Then exp(-x) is 2**k times 1 plus `exponential_less_one`, or
+2**k (1 - T) / (1 + T) with T = tanh(r / 2), from an odd polynomial of fewer terms (`twice_tanh_of_half`).
 
 Shifted, the bits of a NaN can be those of infinity, and infinity minus infinity is another NaN. So a
 formula with a power of two selects x at the end where that is NaN. It may clip x by `clip`, `at_most` and
@@ -67,17 +66,19 @@ cdef inline real remainder(real x, real k) noexcept nogil:
     return fma(k, <real> (0.693147182464599609375 if real is float else 0.693147180559945286226764), x)
 
 
+cdef inline real ln2_low(real kind) noexcept nogil:
+    """LN2_LOW."""
+    return <real> (-1.904654299957767878541e-9 if real is float else 2.319046813846299615494855e-17)
+
+
 cdef inline real remainder_low(real k) noexcept nogil:
     """low, the second part of the reduced argument."""
-    return k * <real> (-1.904654299957767878541e-9 if real is float else 2.319046813846299615494855e-17)
+    return k * ln2_low(k)
 
 
 cdef inline real reduced(real x, real k) noexcept nogil:
     """The reduced argument x + k ln 2, rounded once."""
-    return fma(
-        k, <real> (-1.904654299957767878541e-9 if real is float else 2.319046813846299615494855e-17),
-        remainder(x, k),
-    )
+    return fma(k, ln2_low(k), remainder(x, k))
 
 
 cdef inline real bend_of(real t, real low) noexcept nogil:
