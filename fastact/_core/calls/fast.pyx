@@ -180,6 +180,7 @@ cdef object fast_call(object self, PyObject *const *args, size_t nargsf, PyObjec
     cdef Py_ssize_t steps[MAX_INPUTS + 1]
     cdef double number                               # room for one element of any type
     cdef bint even = True                            # whether all have the same shape
+    cdef Py_ssize_t row                              # elements of one, in an operation on rows
     cdef int flags
     operands[0] = first
     data[0] = PyArray_BYTES(first)
@@ -236,7 +237,10 @@ cdef object fast_call(object self, PyObject *const *args, size_t nargsf, PyObjec
             return general_call(self, args, nargsf, kwnames)
     data[ufunc.nin] = target
     steps[ufunc.nin] = kernel.item
-    if ufunc.on_rows:
+    if ufunc.on_rows and along == PyArray_NDIM(first) - 1:
+        row = PyArray_DIMS(first)[along]
+        run_contiguous_rows(kernel, data, n // row if row else 0, row, steps)
+    elif ufunc.on_rows:
         if n:
             run_along(kernel, data, n, first, along)
     else:
@@ -254,6 +258,22 @@ cdef inline void run_contiguous(
             run(kernel, data, n, steps, False)
 
 
+cdef int run_contiguous_rows(
+    const Kernel *kernel, char **data, Py_ssize_t rows, Py_ssize_t n, const Py_ssize_t *steps
+) except -1:
+    cdef Py_ssize_t row_steps[MAX_INPUTS + 1]
+    cdef int i
+    for i in range(kernel.nin + 1):
+        row_steps[i] = n * kernel.item
+    if rows * n < RELEASE:
+        run_rows(kernel, data, rows, row_steps, n, steps)
+    else:
+        with nogil:
+            run_rows(kernel, data, rows, row_steps, n, steps)
+    # Set if there was no memory for the copy of a long row.
+    return -1 if PyErr_Occurred() != NULL else 0
+
+
 cdef int run_along(
     const Kernel *kernel, char **data, Py_ssize_t elements, PyArrayObject *like, int axis
 ) except -1:
@@ -264,19 +284,18 @@ cdef int run_along(
     cdef int i
     for i in range(axis + 1, PyArray_NDIM(like)):
         rows *= PyArray_DIMS(like)[i]
+    if rows == 1:                                    # those behind it have one element
+        for i in range(kernel.nin + 1):
+            steps[i] = kernel.item
+        return run_contiguous_rows(kernel, data, elements // n, n, steps)
     for i in range(kernel.nin + 1):
         steps[i] = rows * kernel.item
         row_steps[i] = kernel.item
-    if rows == 1:                                    # one behind the other
-        rows = elements // n
-        for i in range(kernel.nin + 1):
-            row_steps[i] = n * kernel.item
     if elements < RELEASE:
         run_groups(kernel, data, elements // (rows * n), rows, row_steps, n, steps)
     else:
         with nogil:
             run_groups(kernel, data, elements // (rows * n), rows, row_steps, n, steps)
-    # Set if there was no memory for the copy of a long row.
     return -1 if PyErr_Occurred() != NULL else 0
 
 
