@@ -298,6 +298,8 @@ def _gelu_float(function, base, highest, sign, degree=4):
 FITS = {
     "exponential float32": _exponential(4, np.float32),
     "exponential float64": _exponential(9, np.float64),
+    # For float16 and bfloat16, computed in float32.
+    "exponential narrow": _exponential(3, np.float32),
     # For results in float32 and narrower types, computed in float64.
     "exponential to float": _exponential(5, np.float64),
     "half tanh float32": _half_tanh(2, np.float32),

@@ -15,6 +15,7 @@ FOLDER = Path(__file__).parents[1] / "fastact" / "activations"
 WRITTEN = {
     "exponential float32": ("exponential", "bend_of", 0, 28),
     "exponential float64": ("exponential", "bend_of", 1, 57),
+    "exponential narrow": ("sigmoid", "sigmoid_narrow", None, 23),
     "exponential to float": ("exponential", "exponential_to_float", None, 34),
     "half tanh float32": ("exponential", "twice_tanh_of_half", 0, 32),
     "half tanh float64": ("exponential", "twice_tanh_of_half", 1, 57),

@@ -11,7 +11,7 @@ from fastact.activations.arithmetic cimport (
     absolute, fma, pass_nan, real, to_odd_float, with_sign,
 )
 from fastact.activations.exponential cimport (
-    at_most, clip, exponential_less_one, exponential_to_float, one_plus, power_of_two, quotient, reduced,
+    at_most, clip, exponential_to_float, one_plus, power_of_two, quotient, reduced,
     remainder, rounding, split_power, split_rounding, tiny_of, twice_tanh_of_half,
 )
 
@@ -92,19 +92,23 @@ cdef inline real sigmoid_backward_from_output(real grad, real y) noexcept nogil:
 cdef inline float sigmoid_narrow(float x) noexcept nogil:
     """sigmoid of a number of a narrower type; the caller rounds the result to that type.
 
-    This is `sigmoid` without the second part of ln 2, and without what the sum of the powers loses.
+    This is `sigmoid` with a shorter polynomial, without the second part of ln 2, and without what the sum of
+    the powers loses. x is shifted by 2**-24: otherwise sigmoid(-0.1639) in float16 would be incorrect.
 
     For small x, 1/2 + x/4 is often a tie. sigmoid(x) is closer to 1/2 by x**3/48, which is lost in
     float. Below 2**-4, x is therefore multiplied by 1 - 2**-12. The two differences add up to less
     than 2**-16, and an x/4 that is not a tie is never closer to one than that. NaN takes this branch, too.
     """
     cdef float one = <float> 9.313225746154785e-10             # 2**-30
-    cdef float moved, rounded, r, scale, y
-    moved = clip(x, <float> -104.5, <float> 25) + tiny_of(x)
+    cdef float moved, rounded, r, r2, p01, p23, scale, y
+    moved = clip(x, <float> -104.5, <float> 25) - <float> 5.960464477539063e-08     # never subnormal
     rounded = quotient(moved, rounding(-30, x))
     r = remainder(moved, rounded - rounding(-30, x))
+    r2 = r * r
+    p01 = fma(r, <float> -0.16667114650028393, <float> 0.49999231495392864)
+    p23 = fma(r, <float> -0.008312520140459853, <float> 0.041890156813028473)
     scale = power_of_two(rounded)
-    y = one / fma(scale, exponential_less_one(r), one + scale)
+    y = one / fma(scale, fma(r2, fma(r2, p23, p01), -r), one + scale)
     return y if absolute(x) >= <float> 0.0625 else fma(x, <float> 0.24993896484375, <float> 0.5)
 
 
