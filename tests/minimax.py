@@ -133,21 +133,6 @@ def _half_tanh(degree, number):
     )
 
 
-def _near_zero(slope, limit, degree, number):
-    """slope(u) = u P(u) for |u| <= limit, relative to itself."""
-    return Fit(
-        target=slope,
-        base=lambda u: mpmath.mpf(0),
-        factor=lambda u: u,
-        variable=lambda u: u,
-        weight=slope,
-        low=lambda: -mpmath.mpf(limit),
-        high=lambda: mpmath.mpf(limit),
-        degree=degree,
-        number=number,
-    )
-
-
 def _logarithm(degree, number):
     """log(1 + d) = d + d**2 P(d) for -1/4 <= d <= 1/2, relative to d."""
     return Fit(
@@ -213,27 +198,6 @@ def _gelu_quotient(w):
     return _gelu_slope(t) / (zero - t)
 
 
-def _gelu_tanh_parts(t):
-    """exp(-v) and t v' for gelu_tanh(x) = x / (1 + exp(-v(x)))."""
-    factor, cubic = 2 * mpmath.sqrt(2 / mpmath.pi), mpmath.mpf("0.044715")
-    return mpmath.exp(-factor * (t + cubic * t**3)), factor * (t + 3 * cubic * t**3)
-
-
-@functools.cache
-def gelu_tanh_zero():
-    """The t > 0 for which the derivative of gelu_tanh is 0 at -t."""
-    with mpmath.workdps(2 * DIGITS):
-        return mpmath.findroot(
-            lambda t: 1 + _gelu_tanh_parts(t)[0] - _gelu_tanh_parts(t)[1], mpmath.mpf("0.75")
-        )
-
-
-def _gelu_tanh_slope(u):
-    """4 gelu_tanh'(u - zero); the formula has a factor of 2**k, which is 1/4 there."""
-    e, term = _gelu_tanh_parts(gelu_tanh_zero() - u)
-    return 4 * e * (1 + e - term) / (1 + e) ** 2
-
-
 def _decay(rate, first, degree):
     """2**-32 exp(-r) = 2**-32 (1 - r + ...) + x**first P(x), relative to itself.
 
@@ -257,9 +221,10 @@ def _decay(rate, first, degree):
     )
 
 
-# The float formula of gelu divides the first, nearly 1 / sqrt(2 pi), by t, the second and a quotient.
+# The float formula of gelu divides the first, nearly 1 / sqrt(2 pi), by the sum of t, the second,
+# and a quotient.
 GELU_ABOVE = float.fromhex("0x1.98853ap-2")
-GELU_SHIFT = 0.703125
+GELU_SHIFT = 0.734375
 
 
 def _warped(t):
@@ -310,7 +275,6 @@ FITS = {
     # Those of float32 are computed in float64.
     "gelu float64": _in_time(_upper_tail, 39, 24, np.float64),
     "gelu gradient float32": _in_time(_gelu_quotient, 21, 10, np.float64),
-    "gelu_tanh float64": _near_zero(_gelu_tanh_slope, "0.0625", 10, np.float64),
     "gelu gradient float64": _in_time(_gelu_quotient, 55, 22, np.float64),
     # The quotients that are computed in float32.
     "gelu quotient float32": _gelu_float(
@@ -451,7 +415,7 @@ def levelled_quotient(fit, points, below):
 def minimax_quotient(fit):
     """Like `minimax`, of a quotient.
 
-    The error times Q is linear in all coefficients, if the Q in the product is that of the step before.
+    The error times Q is linear in all coefficients, if the Q of this product is the last step's.
     """
     with mpmath.workdps(DIGITS):
         low, high = fit.low(), fit.high()

@@ -1,9 +1,10 @@
 """The coefficients of the formulas for 16-bit types in `gelu.pxd` and `gelu_tanh.pxd`, by trial.
 
 The formulas compute in float with an error of some 2**-21 of the result. Some results are closer
-to the middle of two adjacent numbers of the type, and come out on the wrong side of it. As there are
-only 65,536 inputs, ``python tests/ties.py NAME`` moves the coefficients of the best polynomials,
-which `minimax.py` gives, by some ULP at random, until no input is wrong, and prints them.
+to the middle of two adjacent numbers of the type, and come out on the wrong side of it. As there
+are only 65,536 inputs, ``python tests/ties.py NAME`` moves the coefficients of the best
+polynomials, which `minimax.py` gives, by some ULP at random, until no input is wrong, and prints
+them.
 """
 
 import sys
