@@ -1,6 +1,6 @@
 """gelu, x times the probability that a normal variable is below x, and its gradient.
 
-Method: exp(-x**2 / 2) times a quotient of polynomials in |x|; in double, a polynomial in (|x| - 4) / (|x| + 4).
+Method: exp(-x**2 / 2) times a quotient of polynomials in |x|; in double, a polynomial in (t - 4) / (t + 4).
 Error: float32 1.99 ULP (all inputs), gradient 2.05; float64 1.16, 1.1 (sampled); 16 bits correctly rounded.
 Range: [-0.170, inf]; -inf gives -0.0, inf gives inf, NaN gives NaN.
 
@@ -91,7 +91,8 @@ cdef inline float gelu_in_float(float x) noexcept nogil:
 
     Below 2**-40, x / 2 is the result.
     """
-    cdef float above = <float> 9.288678853858201e-11, over = <float> 10765793280.0      # 2**-32 C and its reciprocal
+    # 2**-32 C and its reciprocal.
+    cdef float above = <float> 9.288678853858201e-11, over = <float> 10765793280.0
     cdef float shift = <float> 0.734375
     cdef float t, half, low, rounded, r, p00, p01, p02, p03, q00, q01, q02, q03
     cdef float whole, rest, y, residual, e, base

@@ -141,10 +141,10 @@ cdef inline double gelu_tanh_backward_in_parts(double grad, double x) noexcept n
 
         D(t) = q (1 - w (1 - q)),    q = s(-v) in two parts.
 
-    `first` has 47 bits, so that the difference of it and a sum below 64 is exact. Errors are in ULP of the terms: the
-    difference cancels at -0.7524614..., the zero of the derivative. 2**k is at least 2**-900 in the quotient.
-    `grad` is multiplied by what is below that. This is 0 below -28.4, where an infinite `grad` gives NaN,
-    like infinity times zero.
+    `first` has 47 bits, so that the difference of it and a sum below 64 is exact. Errors are in ULP of the
+    terms: the difference cancels at -0.7524614..., the zero of the derivative. 2**k is at least 2**-900 in
+    the quotient. `grad` is multiplied by what is below that. This is 0 below -28.4, where an infinite `grad`
+    gives NaN, like infinity times zero.
     """
     cdef double first = 1.595769121605727, first_low = 3.675065195634423e-15
     cdef double third = 0.07135481627260025, third_low = -6.175149918155315e-19, thrice = 0.21406444881780073
