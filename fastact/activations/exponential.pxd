@@ -262,20 +262,6 @@ cdef inline real power_ratio(real upper, real lower) noexcept nogil:
         return wide.value * minute_of(upper)
 
 
-cdef inline void one_plus_reduced(
-    real rounded, real r, real bend, real *before, real *after, real *scale, real *whole, real *rest
-) noexcept nogil:
-    """1 + e = whole + rest with e = 2**k (1 - r + bend) <= 1; 2**k = scale: see `split_power`."""
-    cdef real powers
-    cdef real one = 1                                          # a literal would be double in C
-    scale[0] = split_power(rounded, one, before, after)
-    powers = one + scale[0]
-    whole[0] = fma(scale[0], bend - r, powers)
-    rest[0] = fma(scale[0], bend, fma(-scale[0], r, powers - whole[0])) + (
-        scale[0] - (powers - one)
-    )
-
-
 @cython.cdivision(True)
 cdef inline real reciprocal(real whole, real rest, real *t) noexcept nogil:
     """y = 1 / whole, which is returned, and the residual t = 1 - y (whole + rest)."""
@@ -309,19 +295,6 @@ cdef inline real within(
 
 # What gradients are made of. Each is `grad` times a derivative of `before` (high + more) `after`, where
 # before * after is a power of two, the terms are multiplied by `grad` first, and the sum is rounded once.
-
-cdef inline real on_the_left(
-    real x, real r, real bend, real high, real more, real *before, real *after
-) noexcept nogil:
-    """Multiply high + more by e = before after (1 - r + bend) for negative x only; return the new `more`."""
-    cdef real zero = 0, one = 1                                # literals would be double in C
-    before[0] = before[0] if x < 0 else one
-    after[0] = after[0] if x < 0 else one
-    r = r if x < 0 else zero
-    bend = bend if x < 0 else zero
-    more = fma(bend - r, more, more)
-    return fma(-r, high, fma(bend, high, more))
-
 
 cdef inline real times_finite(real grad, real more) noexcept nogil:
     """grad * more; 0 if `grad` is infinite, which remains so: there is no inf - inf in the sum."""
