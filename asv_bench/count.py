@@ -34,7 +34,9 @@ SETS = "avx2", "baseline"
 # What a call may be worse by: a share of its instructions, and in small calls so many.
 SHARE, FEW = 0.005, 8
 # Code of NumPy and Python looks up addresses in hash tables, which depend on where both are.
-OTHERS_CODE = re.compile(" (where|bfloat16 1 scalar|axis 0|forward|backward|step)$")
+OTHERS_CODE = re.compile(
+    " (where|bfloat16 1 scalar|slope of float64|axis 0|forward|backward|step)$"
+)
 FEW_OF_OTHERS, SHARE_OF_WHERE = 300, 0.02
 SHOWN = 20
 # By how much two counts of the same may differ.
