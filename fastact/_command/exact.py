@@ -106,16 +106,21 @@ class ExactInMpfr(_Rounded):
             exponents.append(min(unit, info.maxexp))
             rest.append(math.ldexp(-part if sign else part, unit - shift - top))
             units.append(min(top, info.maxexp))
-        self._units = np.array(units)
+        self._units, powers = np.array(units), np.array(exponents)
         with np.errstate(over="ignore"):
-            self._rounded = np.ldexp(rounded, exponents)
+            self._rounded = np.ldexp(rounded, powers)
+        # The largest number is less than an ULP below what is only just infinite when it is rounded.
+        just = (np.abs(rounded) == 2.0 ** (info.nmant + 1)) & np.isinf(self._rounded)
+        just &= powers == info.maxexp - info.nmant - 1
+        self._near = np.where(just, np.copysign(info.max, rounded), self._rounded)
+        self._just = np.where(just, np.ldexp(np.sign(rounded), powers - self._units), 0)
         self._rest = np.array(rest)
 
     def error(self, result: Array) -> NDArray[np.float64]:
         """Measure the errors in ULP."""
         # Scaled before the subtraction, as a unit may be too small to divide by.
         with np.errstate(all="ignore"):
-            error = np.abs(np.ldexp(result - self._rounded, -self._units) - self._rest)
+            error = np.abs(np.ldexp(result - self._near, -self._units) - (self._rest + self._just))
         same = (np.isnan(result) & np.isnan(self._rounded)) | (
             np.isinf(result) & (result == self._rounded)
         )
