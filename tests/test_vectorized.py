@@ -26,10 +26,7 @@ EXCEPTIONS = {
     "baseline": {
         "relu_i64": "SSE2 has no comparison of 64-bit integers",
         "find_top1": "as relu_i64",
-        **{
-            f"{name}_backward_f64": "ends with fma of the C library"
-            for name in ("silu", "gelu")
-        },
+        **{f"{name}_backward_f64": "ends with fma of the C library" for name in ("silu", "gelu")},
     },
 }
 # Functions of the other units in which a loop must be vectorized, of a fused type; the

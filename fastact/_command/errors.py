@@ -53,7 +53,8 @@ def unit_of(
         return abs(result) if of_rows else None
     with np.errstate(all="ignore"):
         operands = (np.asarray(v, dtype).astype(result.dtype) for v in values.values())
-        return np.maximum(abs(result), abs(operation.subtracted(np, *operands)))
+        unit: Array = np.maximum(abs(result), abs(operation.subtracted(np, *operands)))
+    return unit
 
 
 def ulp_error(result: Array, exact: Array, size: Array | None = None) -> NDArray[np.float64]:

@@ -109,7 +109,7 @@ class ExactInMpfr(_Rounded):
         self._units, powers = np.array(units), np.array(exponents)
         with np.errstate(over="ignore"):
             self._rounded = np.ldexp(rounded, powers)
-        # The largest number is less than an ULP below what is only just infinite when it is rounded.
+        # What is only just infinite when rounded is less than 1 1/2 ULP above the largest number.
         just = (np.abs(rounded) == 2.0 ** (info.nmant + 1)) & np.isinf(self._rounded)
         just &= powers == info.maxexp - info.nmant - 1
         self._near = np.where(just, np.copysign(info.max, rounded), self._rounded)
