@@ -118,7 +118,7 @@ cdef inline float gelu_in_float(float x) noexcept nogil:
     e = y * fma(residual, fma(e, over, over), e)
     base = <float> 0 if <float> 9.094947017729282e-13 > x else x
     t = t * power_of_two(rounded)
-    return together(fma(-t, y, fma(-t, e, base)), half)
+    return unless_nan(together(fma(-t, y, fma(-t, e, base)), half), x)
 
 
 @cython.cdivision(True)
@@ -444,7 +444,7 @@ cdef inline float gelu_narrow(float x) noexcept nogil:
     q01 = fma(t, q02, <float> 35.282615661621094)
     q00 = fma(t, q01, <float> 23.142915725708008)
     q = p00 * e00 / q00
-    return together(fma(-(t * power_of_two(rounded)), q, positive_part(x)), half)
+    return unless_nan(together(fma(-(t * power_of_two(rounded)), q, positive_part(x)), half), x)
 
 
 cdef inline float gelu_backward_narrow(float grad, float x) noexcept nogil:

@@ -62,7 +62,7 @@ cdef inline float gelu_tanh_in_float(float x) noexcept nogil:
     rest = fma(-w, d_low, fma(-w, d, e)) / d
     base = <float> 0 if <float> 9.094947017729282e-13 > x else x
     t = t * power_of_two(rounded)
-    return together(fma(-t, w, fma(-t, rest, base)), half)
+    return unless_nan(together(fma(-t, w, fma(-t, rest, base)), half), x)
 
 
 @cython.cdivision(True)
@@ -220,7 +220,8 @@ cdef inline float gelu_tanh_narrow(float x) noexcept nogil:
     e01 = fma(r, e02, <float> -1.613858213733721e-10)
     e00 = fma(r, e01, <float> 2.3283067140944524e-10)
     scale = power_of_two(rounded)
-    return together(fma(-(t * scale), e00 / fma(e00, scale, <float> 1), positive_part(x)), half)
+    e00 = e00 / fma(e00, scale, <float> 1)
+    return unless_nan(together(fma(-(t * scale), e00, positive_part(x)), half), x)
 
 
 cdef inline float gelu_tanh_backward_narrow(float grad, float x) noexcept nogil:
