@@ -1,7 +1,7 @@
 """silu, x * sigmoid(x), and its gradient.
 
 Method: that of `sigmoid`, with x as numerator; the gradient by tanh of the reduced argument.
-Error: float32 0.83 ULP (all inputs), gradient 1.34; float64 0.78, 1.33 (sampled); 16 bits correctly rounded.
+Error: float32 1.80 ULP (all inputs), gradient 2.83; float64 1.48, 2.12 (sampled); 16 bits correctly rounded.
 Range: [-0.279, inf]; -inf gives -0.0, inf gives inf, NaN gives NaN.
 """
 

@@ -93,7 +93,7 @@ OPERATIONS = (
         summary="Compute the gradient of silu, grad * s(x) * (1 + x * s(-x)) with s = sigmoid.",
         notes=(
             f"{FLOATS} The error is at most 3 ULP, in both tails. Where the derivative is near 0, "
-            "about x = -1.278, these are ULP of s(x), from which x * s(x) * s(-x) is subtracted."
+            "about x = -1.278, these are ULP of the terms s(x) and x * s(x) * s(-x) that cancel."
         ),
         exact=_exact_silu_backward,
         numpy=_numpy_silu_backward,
